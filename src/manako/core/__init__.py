@@ -1,0 +1,1 @@
+"""Values that every room speaks; imports nothing of the other rooms."""

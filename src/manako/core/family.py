@@ -1,0 +1,193 @@
+"""The family contract: what code must know of one architecture, and a checkpoint opened by it.
+
+One file per family in `families/` exports `FAMILY`; rooms read it through this contract alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from manako.core.discovery import Found, discover
+from manako.core.errors import CheckpointError
+from manako.core.files import read_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from manako.core.conversation import Conversation, Image, Message
+    from manako.core.example import Example, IntArray, Lengths, Pack
+
+PartName = Literal["vision", "projector", "language"]
+PARTS: tuple[PartName, ...] = ("vision", "projector", "language")
+AttentionRule = Literal["causal", "image_blocks", "soft_capped", "segment_split"]
+PixelReference = Literal["torch_aa", "pil", "float_interpolate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelRule:
+    """How uint8 pixels become what the model reads; applied on the device by `nn/batch.py`.
+
+    value = (pixel · scale − mean[c]) / std[c], channels on axis 1. With `temporal_copies` k > 0
+    a still picture stands k times along time and each patch is flattened: [N, C, p, p] →
+    [N, C·k·p·p], channel-major as Qwen2-VL wants it.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 1 / 255
+    temporal_copies: int = 0
+    reference: PixelReference = "torch_aa"
+    resample: str = "bicubic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A picture as the model sees it: uint8 [H, W, 3], and its token grid (rows, columns)."""
+
+    pixels: NDArray[Any]
+    rows: int
+    columns: int
+
+
+class Processor(Protocol):
+    """A family opened on one checkpoint folder. Picklable: worker processes get a copy."""
+
+    family: str
+    folder: Path
+    pixel_rule: PixelRule
+    image_token_id: int
+    end_ids: tuple[int, ...]
+    """Token ids that end an answer."""
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """Named hashes of what decides tokens and pixels: tokenizer, template, image settings."""
+        ...
+
+    def measure(self, conversation: Conversation) -> Lengths:
+        """Lengths of `encode(conversation)`; reads image headers only, decodes no pixel."""
+        ...
+
+    def encode(self, conversation: Conversation) -> Example:
+        """A training example: what the template renders, and which tokens are trained."""
+        ...
+
+    def encode_prompt(self, conversation: Conversation) -> Example:
+        """What the model is asked: the conversation, then the head of the answer to come."""
+        ...
+
+    def parse(self, token_ids: Sequence[int]) -> Message:
+        """The assistant message that generated `token_ids` stand for."""
+        ...
+
+    def positions(self, example: Example) -> IntArray:
+        """int32 [A, T]: rotary positions of one conversation on A axes (1, or 3 for M-RoPE)."""
+        ...
+
+    def model_inputs(self, pack: Pack) -> dict[str, NDArray[Any]]:
+        """The model's keyword arguments as numpy arrays. Raises `BatchError` for a missing key."""
+        ...
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token as readable text (bytes that are no whole character as U+FFFD)."""
+        ...
+
+    def see(self, image: Image) -> Seen:
+        """The picture after resizing, with its token grid."""
+        ...
+
+    def with_pixel_limits(self, *, min_pixels: int | None, max_pixels: int | None) -> Processor:
+        """The same processor with other picture limits (pixels per picture)."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer, template and image settings, in force as they are, into `folder`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where a tiny checkpoint's template, tokenizer and processor settings come from.
+
+    Each is a public file with its revision, or `reconstructed`.
+    """
+
+    template: str
+    tokenizer: str
+    processor: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What code must know of one architecture, without any checkpoint.
+
+    parts: parameter-name prefixes of each part; the longest prefix that matches decides.
+    adapter_targets: per part, a regular expression that matches whole names of linear modules.
+    model_class: `transformers` class that holds the weights.
+    required_inputs: keys of `model_inputs` without which the model fails, or goes wrong silently.
+    size_fields: config of the checkpoint → settings that `image_tokens` needs is the processor's.
+    make_tiny: writes a tiny random checkpoint with the published file layout into a folder.
+    to_native / from_native: weight maps between published and model tensors; None where
+        `transformers` reads the published names itself.
+    not_applicable: law number → reason why it cannot apply to this family.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    model_class: str
+    parts: Mapping[PartName, tuple[str, ...]]
+    adapter_targets: Mapping[PartName, str]
+    attention: AttentionRule
+    required_inputs: tuple[str, ...]
+    image_tokens: Callable[[int, int, Any], int]
+    open: Callable[[Path], Processor]
+    make_tiny: Callable[..., None]
+    tiny_sources: Sources
+    takes_images: bool = True
+    to_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    from_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    not_applicable: Mapping[int, str] = field(default_factory=dict)
+
+    def part_of(self, name: str) -> PartName:
+        """The part that a parameter or module of this name belongs to."""
+        best: tuple[int, PartName] = (-1, "language")
+        for part, prefixes in self.parts.items():
+            for prefix in prefixes:
+                if (name == prefix or name.startswith(f"{prefix}.")) and len(prefix) > best[0]:
+                    best = (len(prefix), part)
+        if best[0] < 0:
+            raise CheckpointError(f"parameter {name} belongs to no part of family {self.name}")
+        return best[1]
+
+
+def families() -> Found:
+    """All families, by file name."""
+    return discover("manako.families", "FAMILY")
+
+
+def family_of(folder: Path) -> Family:
+    """The family of a checkpoint folder, by the `model_type` of its config.json.
+
+    Raises `CheckpointError` when the folder is no checkpoint or no family knows its model_type.
+    """
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise CheckpointError(
+            f"{folder} is no checkpoint: it has no config.json",
+            next_step="give the folder that holds config.json, tokenizer.json and *.safetensors",
+        )
+    model_type = read_json(config_file).get("model_type", "")
+    found = families()
+    for family in found.items.values():
+        if model_type in family.model_types:
+            return family  # type: ignore[no-any-return]
+    known = sorted(kind for family in found.items.values() for kind in family.model_types)
+    broken = "".join(f"; family file {name} is broken: {why}" for name, why in found.broken.items())
+    raise CheckpointError(
+        f"{config_file}: model_type {model_type!r} belongs to no family of this version"
+        f" (known: {', '.join(known)}){broken}",
+        next_step="choose a checkpoint of a known model_type",
+    )

@@ -1,0 +1,263 @@
+"""The recipe: everything a training run is told, as frozen dataclasses; YAML in and out.
+
+Fields that mean what a `transformers.TrainingArguments` field means carry its name. A recipe is
+checked when it is made: a wrong one never starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from manako.core.errors import MissingFileError, NotInThisVersion, RecipeError
+from manako.core.family import PARTS, PartName
+from manako.core.settings import build, parse_assignment, plain
+
+Method = Literal["full", "lora", "qlora"]
+TooLong = Literal["error", "drop", "shrink_images", "trim_text"]
+PART_SETTING = re.compile(r"^(?:(?P<how>full|lora)\s+)?(?P<rate>[0-9.eE+-]+)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One data set in canonical form, and how often it is drawn from.
+
+    weight: share relative to the other sources; weight_in: what is weighed, rows or answer tokens.
+    name: how stages call it (default: the last part of the path).
+    """
+
+    path: str
+    weight: float = 1.0
+    weight_in: Literal["rows", "answer_tokens"] = "rows"
+    name: str = ""
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        _positive("data.weight", self.weight)
+        if self.path.startswith("hf://") or self.config is not None:
+            raise NotInThisVersion(
+                f"data.path {self.path!r}: data sets on the Hub are not in this version",
+                next_step="convert the data set with `manako data convert` and give its folder",
+            )
+        if not self.name:
+            object.__setattr__(self, "name", Path(self.path).name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A share of the steps with weights of its own; a source that is not named is not drawn."""
+
+    share: float
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _positive("stages.share", self.share)
+        if not self.weights or any(weight < 0 for weight in self.weights.values()):
+            raise RecipeError(f"stages.weights needs weights ≥ 0, found {dict(self.weights)}")
+        if not any(self.weights.values()):
+            raise RecipeError("stages.weights are all 0: nothing would be drawn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Validation loss during training: which data, how often, on how many rows at most."""
+
+    data: str
+    every_steps: int
+    max_rows: int = 512
+
+    def __post_init__(self) -> None:
+        _positive("eval.every_steps", self.every_steps)
+        _positive("eval.max_rows", self.max_rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSetting:
+    """How one part of the model is trained: frozen, in full, or through adapters."""
+
+    how: Literal["frozen", "full", "lora"]
+    learning_rate: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run.
+
+    train: per part (vision, projector, language) a learning rate, `frozen`, `full RATE` or
+        `lora RATE`. A bare rate means `method` for the language part and `full` for the others.
+    max_steps: 0 means `num_train_epochs` decides.
+    lr_decay_ratio: share of the steps, at the end, over which the rate falls; 1 means all.
+    warmup_steps: steps, or a share of them when below 1.
+    muon_adamw_ratio: with `optim: muon`, the rate of the tensors that AdamW trains (embeddings,
+        head, one-dimensional), relative to their part's rate.
+    pack_window_rows: conversations looked at together when packs are filled.
+    min_pixels, max_pixels: picture limits, instead of the checkpoint's.
+    """
+
+    model: str
+    data: tuple[Source, ...]
+    output_dir: str
+    stages: tuple[Stage, ...] = ()
+    method: Method = "full"
+    train: Mapping[str, str] = field(
+        default_factory=lambda: {"language": "1e-5", "projector": "1e-5", "vision": "frozen"}
+    )
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    pack_tokens: int = 8192
+    global_batch_packs: int = 16
+    pack_window_rows: int = 256
+    too_long: TooLong = "error"
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    num_train_epochs: float = 1.0
+    max_steps: int = 0
+    optim: Literal["adamw", "muon"] = "adamw"
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    muon_momentum: float = 0.95
+    muon_adamw_ratio: float = 1.0
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    lr_decay_ratio: float = 1.0
+    warmup_steps: float = 0
+    bf16: bool = False
+    seed: int = 0
+    eval: Evaluation | None = None
+    logging_steps: int = 1
+    save_steps: int = 200
+    save_total_limit: int = 2
+    dataloader_num_workers: int = 1
+    report_to: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("pack_tokens", "global_batch_packs", "pack_window_rows", "logging_steps"):
+            _positive(name, getattr(self, name))
+        for name in ("save_steps", "save_total_limit", "lora_r", "lora_alpha"):
+            _positive(name, getattr(self, name))
+        _positive("num_train_epochs", self.num_train_epochs)
+        _at_least_zero("max_steps", self.max_steps)
+        _at_least_zero("warmup_steps", self.warmup_steps)
+        _at_least_zero("dataloader_num_workers", self.dataloader_num_workers)
+        if not 0 < self.lr_decay_ratio <= 1:
+            raise RecipeError(f"lr_decay_ratio must lie in (0, 1], found {self.lr_decay_ratio}")
+        self._check_sources()
+        self._check_methods()
+        self._check_reports()
+
+    def _check_sources(self) -> None:
+        if not self.data:
+            raise RecipeError("data names no source", next_step="add `- path: FOLDER` under data")
+        names = [source.name for source in self.data]
+        if len(set(names)) < len(names):
+            raise RecipeError(
+                f"data: two sources share a name ({', '.join(names)})",
+                next_step="give each a `name:` of its own",
+            )
+        if len({source.weight_in for source in self.data}) > 1:
+            raise RecipeError("data.weight_in differs between sources: one recipe weighs one thing")
+        for stage in self.stages:
+            if unknown := set(stage.weights) - set(names):
+                raise RecipeError(
+                    f"stages.weights names {', '.join(sorted(unknown))}; "
+                    f"the sources are {', '.join(names)}"
+                )
+
+    def _check_methods(self) -> None:
+        if self.method == "qlora":
+            raise NotInThisVersion(
+                "method: qlora is not in this version", next_step="use method: lora"
+            )
+        settings = self.part_settings()
+        if all(setting.how == "frozen" for setting in settings.values()):
+            raise RecipeError("train freezes every part: nothing would be trained")
+        if self.method == "lora" and not any(s.how == "lora" for s in settings.values()):
+            raise RecipeError("method: lora, but train gives no part a `lora` rate")
+
+    def _check_reports(self) -> None:
+        if unknown := set(self.report_to) - {"tensorboard"}:
+            raise NotInThisVersion(
+                f"report_to: {', '.join(sorted(unknown))} is not in this version",
+                next_step="known: tensorboard; record.jsonl and report.html are always written",
+            )
+
+    def part_settings(self) -> dict[PartName, PartSetting]:
+        """How each part is trained; a part that `train` does not name is frozen."""
+        if unknown := set(self.train) - set(PARTS):
+            raise RecipeError(
+                f"train names {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}"
+            )
+        return {part: self._part_setting(part) for part in PARTS}
+
+    def _part_setting(self, part: PartName) -> PartSetting:
+        value = str(self.train.get(part, "frozen")).strip()
+        if value == "frozen":
+            return PartSetting(how="frozen")
+        match = PART_SETTING.match(value)
+        try:
+            rate = float(match["rate"]) if match else -1.0
+        except ValueError:
+            rate = -1.0
+        if match is None or rate <= 0:
+            raise RecipeError(
+                f"train.{part} is {value!r}; expected a rate > 0, `frozen`, `full RATE` or "
+                "`lora RATE`"
+            )
+        if match["how"]:
+            return PartSetting(how=match["how"], learning_rate=rate)  # type: ignore[arg-type]
+        is_adapted = self.method == "lora" and part == "language"
+        return PartSetting(how="lora" if is_adapted else "full", learning_rate=rate)
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A recipe with other values in these fields."""
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """A recipe from plain values. Raises `RecipeError` naming the field, and the nearest
+        valid name for an unknown one."""
+        return build(cls, values, where="recipe")
+
+    @classmethod
+    def load(cls, path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
+        """A recipe from a YAML file, with `key=value` overrides (`train.vision=frozen`)."""
+        import yaml
+
+        if not path.is_file():
+            raise MissingFileError(f"no recipe at {path}")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{path} is no YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise RecipeError(f"{path} holds no fields")
+        for assignment in assignments:
+            parse_assignment(assignment, values)
+        return cls.from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, every field, as `recipe.yaml` of a run keeps them."""
+        return plain(self)  # type: ignore[no-any-return]
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML; `Recipe.load` of it gives an equal recipe."""
+        import yaml
+
+        return yaml.safe_dump(self.to_dict(), allow_unicode=True, sort_keys=False)
+
+
+def _positive(name: str, value: float) -> None:
+    if value <= 0:
+        raise RecipeError(f"{name} must be above 0, found {value}")
+
+
+def _at_least_zero(name: str, value: float) -> None:
+    if value < 0:
+        raise RecipeError(f"{name} must not be below 0, found {value}")

@@ -1,0 +1,176 @@
+"""Plain values (YAML, JSON) to frozen dataclasses and back, checked field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from manako.core.errors import RecipeError
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], values: Any, *, where: str) -> T:
+    """An instance of the dataclass `kind` from a mapping.
+
+    Raises `RecipeError` for a mapping that is none, an unknown field (naming the nearest valid
+    one), a missing field, or a value of the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{where}: expected fields, found {_shown(values)}")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise _unknown_field(where, str(name), list(fields))
+    missing = [name for name, f in fields.items() if name not in values and _is_required(f)]
+    if missing:
+        raise RecipeError(f"{where}: missing {', '.join(missing)}")
+    return kind(
+        **{
+            name: _converted(hints[name], value, where=_at(where, name))
+            for name, value in values.items()
+        }
+    )
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as dicts and lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def parse_assignment(assignment: str, values: dict[str, Any]) -> None:
+    """Put `key=value` into nested plain values; `a.b=1` and `data.0.weight=2` reach inside."""
+    import yaml
+
+    path, found, text = assignment.partition("=")
+    if not found or not path.strip():
+        raise RecipeError(f"--set {assignment!r}: expected key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {assignment!r}: the value is no YAML: {error}") from error
+    *parents, last = path.strip().split(".")
+    target: Any = values
+    for key in parents:
+        target = _child(target, key, assignment)
+    _put(target, last, value, assignment)
+
+
+def _child(target: Any, key: str, assignment: str) -> Any:
+    if isinstance(target, list):
+        return target[_index(target, key, assignment)]
+    if isinstance(target, dict):
+        child = target.setdefault(key, {})
+        if child is None:
+            child = target[key] = {}
+        return child
+    raise RecipeError(f"--set {assignment!r}: {key!r} has nothing inside")
+
+
+def _put(target: Any, key: str, value: Any, assignment: str) -> None:
+    if isinstance(target, list):
+        target[_index(target, key, assignment)] = value
+    elif isinstance(target, dict):
+        target[key] = value
+    else:
+        raise RecipeError(f"--set {assignment!r}: {key!r} has no place to go")
+
+
+def _index(target: list[Any], key: str, assignment: str) -> int:
+    if not key.isdigit() or int(key) >= len(target):
+        raise RecipeError(
+            f"--set {assignment!r}: {key!r} is no position in a list of {len(target)}"
+        )
+    return int(key)
+
+
+def _converted(hint: Any, value: Any, *, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _converted_union(hint, value, where=where)
+    if origin is Literal:
+        if value not in get_args(hint):
+            choices = [str(choice) for choice in get_args(hint)]
+            raise RecipeError(
+                f"{where} is {_shown(value)}; expected {' | '.join(choices)}"
+                + _nearest(str(value), choices)
+            )
+        return value
+    if origin is tuple:
+        return _converted_tuple(hint, value, where=where)
+    if origin is not None and issubclass(origin, Mapping):
+        return _converted_mapping(hint, value, where=where)
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast("type[Any]", hint), value, where=where)
+    return _converted_scalar(hint, value, where=where)
+
+
+def _converted_union(hint: Any, value: Any, *, where: str) -> Any:
+    if value is None and type(None) in get_args(hint):
+        return None
+    (inner,) = [arg for arg in get_args(hint) if arg is not type(None)]
+    return _converted(inner, value, where=where)
+
+
+def _converted_tuple(hint: Any, value: Any, *, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise RecipeError(f"{where}: expected a list, found {_shown(value)}")
+    inner = get_args(hint)[0]
+    return tuple(_converted(inner, v, where=f"{where}[{i}]") for i, v in enumerate(value))
+
+
+def _converted_mapping(hint: Any, value: Any, *, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{where}: expected fields, found {_shown(value)}")
+    _, inner = get_args(hint)
+    return {str(k): _converted(inner, v, where=f"{where}.{k}") for k, v in value.items()}
+
+
+def _converted_scalar(hint: Any, value: Any, *, where: str) -> Any:
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)  # `vision: 1e-5` is a number to YAML, a setting to us
+    if hint is float and isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-4 as a string
+        except ValueError:
+            pass
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Any or (isinstance(value, hint) and not (hint is not bool and value is True)):
+        return value
+    raise RecipeError(f"{where} is {_shown(value)}; expected {hint.__name__}")
+
+
+def _unknown_field(where: str, name: str, known: list[str]) -> RecipeError:
+    return RecipeError(
+        f"{where}: unknown field {name!r}" + _nearest(name, known),
+        next_step=f"known fields: {', '.join(known)}",
+    )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _is_required(f: dataclasses.Field[Any]) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _at(where: str, name: str) -> str:
+    return name if where == "recipe" else f"{where}.{name}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"
