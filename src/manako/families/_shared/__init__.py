@@ -1,0 +1,1 @@
+"""Mechanics that several families use; facts of one family stay in its own file."""

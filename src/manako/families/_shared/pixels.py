@@ -1,0 +1,44 @@
+"""Pixels as the reference backends make them, in uint8.
+
+`torch_aa`: torch's antialiased uint8 kernel, which transformers' torchvision processors call: bit
+for bit the same without torchvision. The detour over floats differs in 13-23 % of bytes: never.
+
+Legend: H height, W width, C channels, p patch side, m merge side, N patches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Uint8 = NDArray[np.uint8]
+
+
+def resize_torch_aa(pixels_HWC: Uint8, width: int, height: int, *, mode: str = "bicubic") -> Uint8:
+    """uint8 [H, W, 3] → uint8 [height, width, 3] by torch's antialiased kernel."""
+    if pixels_HWC.shape[:2] == (height, width):
+        return pixels_HWC
+    import torch
+    from torch.nn import functional
+
+    picture = torch.from_numpy(np.ascontiguousarray(pixels_HWC)).permute(2, 0, 1).unsqueeze(0)
+    resized = functional.interpolate(
+        picture, size=(height, width), mode=mode, antialias=True, align_corners=False
+    )
+    return resized.squeeze(0).permute(1, 2, 0).contiguous().numpy()  # type: ignore[no-any-return]
+
+
+def cut_patches(pixels_HWC: Uint8, *, patch: int, merge: int) -> NDArray[Any]:
+    """uint8 [H, W, C] → [N, C, p, p], the m×m patches of one token standing together.
+
+    Order: token rows, token columns, then rows and columns of patches inside the token, as in
+    `patchify` of transformers 5.23, models/qwen2_vl/image_processing_qwen2_vl.py (Apache-2.0).
+    """
+    height, width, channels = pixels_HWC.shape
+    side = patch * merge
+    blocks = pixels_HWC.reshape(
+        height // side, merge, patch, width // side, merge, patch, channels
+    ).transpose(0, 3, 1, 4, 6, 2, 5)
+    return np.ascontiguousarray(blocks).reshape(-1, channels, patch, patch)

@@ -1,0 +1,252 @@
+"""Tiny random checkpoints of the Qwen2-VL architecture, in the published file layout.
+
+For tests, and as the starting point of the quickstart's model. The layout follows
+Qwen/Qwen2-VL-2B-Instruct: a flat config.json, `preprocessor_config.json`, `tokenizer.json`,
+`chat_template.json`, `generation_config.json`, safetensors with the published key names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manako.core.files import write_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CONTROL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Qwen2's pre-tokenizer (tokenizer.json of Qwen2.5-Instruct): every digit stands alone."""
+
+CHAT_TEMPLATE = (
+    "{%- set counted = namespace(images=0, videos=0) -%}"
+    "{%- for message in messages -%}"
+    "{%- if loop.first and message['role'] != 'system' -%}"
+    "{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}"
+    "{%- endif -%}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
+    "{%- if message['content'] is string -%}{{- message['content'] -}}"
+    "{%- else -%}{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'image' -%}"
+    "{%- set counted.images = counted.images + 1 -%}"
+    "{%- if add_vision_id -%}{{- 'Picture ' ~ counted.images ~ ': ' -}}{%- endif -%}"
+    "{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}"
+    "{%- elif part['type'] == 'video' -%}"
+    "{%- set counted.videos = counted.videos + 1 -%}"
+    "{%- if add_vision_id -%}{{- 'Video ' ~ counted.videos ~ ': ' -}}{%- endif -%}"
+    "{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}"
+    "{%- elif 'text' in part -%}{{- part['text'] -}}"
+    "{%- endif -%}{%- endfor -%}{%- endif -%}"
+    "{{- '<|im_end|>\\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+DEFAULT_CORPUS = (
+    "You are a helpful assistant. What is in the picture? Describe it.",
+    "この画像に写っているものを説明してください。数字を順番に読んでください。",
+    "これは日本の画像です。これはオーストリアの画像です。違いを説明して。",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyQwen:
+    """Sizes and settings of a tiny model; the defaults make about 100,000 parameters.
+
+    corpus: text the tokenizer is trained on; vocabulary: entries at most, control tokens included.
+    shard: also write the weights as two files with an index, as large checkpoints are.
+    """
+
+    seed: int = 0
+    vision_width: int = 32
+    vision_layers: int = 2
+    vision_heads: int = 4
+    vision_mlp_ratio: int = 2
+    width: int = 32
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    ffn_width: int = 48
+    vocabulary: int = 400
+    max_positions: int = 2048
+    tie_embeddings: bool = True
+    initializer_range: float = 0.02
+    rope_theta: float = 1_000_000.0
+    mrope_section: tuple[int, int, int] = (1, 1, 2)
+    min_pixels: int = 3136
+    max_pixels: int = 12_845_056
+    image_mean: Sequence[float] = CLIP_MEAN
+    image_std: Sequence[float] = CLIP_STD
+    corpus: Iterable[str] = DEFAULT_CORPUS
+
+
+def write_checkpoint(folder: Path, tiny: TinyQwen) -> None:
+    """Write config, tokenizer, template, processor settings and random weights into `folder`."""
+    import torch
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(tiny.corpus, vocabulary=tiny.vocabulary)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = flat_config(tiny, tokenizer)
+    write_small_files(folder, tiny, tokenizer, config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(tiny.seed)
+        model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config))
+    _save_published(folder, model, tie=tiny.tie_embeddings)
+
+
+def train_tokenizer(corpus: Iterable[str], *, vocabulary: int) -> Tokenizer:
+    """A byte-level BPE with Qwen2's pre-tokenizer and control tokens, of `vocabulary` entries."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, trainers
+    from tokenizers import pre_tokenizers as pre
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre.Sequence(
+        [
+            pre.Split(Regex(QWEN2_WORDS), behavior="isolated"),
+            pre.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(CONTROL_TOKENS),
+        initial_alphabet=sorted(pre.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS]
+    )
+    return tokenizer
+
+
+def flat_config(tiny: TinyQwen, tokenizer: Tokenizer) -> dict[str, Any]:
+    """config.json with text fields at the top, as the published Qwen2-VL files have it."""
+    ids = {token: tokenizer.token_to_id(token) for token in CONTROL_TOKENS}
+    return {
+        "architectures": ["Qwen2VLForConditionalGeneration"],
+        "model_type": "qwen2_vl",
+        "attention_dropout": 0.0,
+        "bos_token_id": ids["<|endoftext|>"],
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "hidden_act": "silu",
+        "hidden_size": tiny.width,
+        "initializer_range": tiny.initializer_range,
+        "intermediate_size": tiny.ffn_width,
+        "max_position_embeddings": tiny.max_positions,
+        "num_attention_heads": tiny.heads,
+        "num_hidden_layers": tiny.layers,
+        "num_key_value_heads": tiny.kv_heads,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": tiny.rope_theta,
+        "rope_scaling": {"type": "mrope", "mrope_section": list(tiny.mrope_section)},
+        "tie_word_embeddings": tiny.tie_embeddings,
+        "torch_dtype": "float32",
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "vision_config": {
+            "depth": tiny.vision_layers,
+            "embed_dim": tiny.vision_width,
+            "hidden_size": tiny.width,
+            "initializer_range": tiny.initializer_range,
+            "mlp_ratio": tiny.vision_mlp_ratio,
+            "num_heads": tiny.vision_heads,
+            "in_chans": 3,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "spatial_patch_size": 14,
+            "temporal_patch_size": 2,
+        },
+    }
+
+
+def write_small_files(
+    folder: Path, tiny: TinyQwen, tokenizer: Tokenizer, config: dict[str, Any]
+) -> None:
+    """The JSON files beside the weights."""
+    write_json(folder / "config.json", config)
+    write_json(folder / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "min_pixels": tiny.min_pixels,
+            "max_pixels": tiny.max_pixels,
+            "patch_size": 14,
+            "temporal_patch_size": 2,
+            "merge_size": 2,
+            "image_mean": list(tiny.image_mean),
+            "image_std": list(tiny.image_std),
+            "resample": 3,
+        },
+    )
+    write_json(
+        folder / "generation_config.json",
+        {
+            "bos_token_id": config["bos_token_id"],
+            "pad_token_id": config["pad_token_id"],
+            "eos_token_id": [config["eos_token_id"], config["bos_token_id"]],
+            "do_sample": False,
+        },
+    )
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "Qwen2TokenizerFast",
+            "bos_token": None,
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|endoftext|>",
+            "model_max_length": tiny.max_positions,
+            "additional_special_tokens": list(CONTROL_TOKENS[1:]),
+            "added_tokens_decoder": {
+                str(tokenizer.token_to_id(token)): {
+                    "content": token,
+                    "lstrip": False,
+                    "normalized": False,
+                    "rstrip": False,
+                    "single_word": False,
+                    "special": True,
+                }
+                for token in CONTROL_TOKENS
+            },
+            "chat_template": CHAT_TEMPLATE,
+        },
+    )
+
+
+def _save_published(folder: Path, model: Any, *, tie: bool) -> None:
+    """Weights under the key names of the published files (`visual.*`, `model.*`, `lm_head.*`)."""
+    from safetensors.torch import save_file
+
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        if tie and name == "lm_head.weight":
+            continue
+        published = name.removeprefix("model.") if name.startswith("model.visual.") else name
+        published = published.replace("model.language_model.", "model.", 1)
+        weights[published] = tensor.detach().contiguous()
+    save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
