@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -99,11 +100,19 @@ class Image:
 
     @classmethod
     def _from_path(cls, path: Path) -> Image:
-        if not path.is_file():
-            raise MissingFileError(
-                f"no such image file: {path}", next_step="check the path; text is never guessed"
-            )
-        return cls(path.read_bytes(), path=str(path))
+        try:
+            if path.is_file():
+                return cls(path.read_bytes(), path=str(path))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise ImageError(
+                    f"image file {path} cannot be read: {error.strerror}",
+                    reason="image_unreadable",
+                ) from error
+        raise MissingFileError(
+            f"no such image file: {str(path)[:200]}",
+            next_step="check the path; text is never guessed",
+        )
 
 
 def _to_png(source: Any) -> bytes:
@@ -177,10 +186,8 @@ def parts_of(content: Any) -> tuple[Part, ...]:
     In a list a `str` is always text; only data URLs, `Path`s, bytes, PIL images and arrays become
     images, so that a mistyped path never turns into text or the reverse.
     """
-    if isinstance(content, str | Text | Image | Video):
-        content = (content,)
-    if not isinstance(content, Iterable):
-        content = (content,)
+    if not isinstance(content, list | tuple | Iterator):
+        content = (content,)  # bytes and arrays can be iterated too, and are one picture each
     return tuple(_part_of(item) for item in content)
 
 

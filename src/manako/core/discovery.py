@@ -37,6 +37,7 @@ def discover(package: str, attribute: str) -> Found:
             items[module.name] = getattr(
                 importlib.import_module(f"{package}.{module.name}"), attribute
             )
-        except Exception as error:  # a broken file must not stop the others; it is reported
+        # A broken file must not stop the others; it is reported.
+        except Exception as error:  # noqa: BLE001
             broken[module.name] = f"{type(error).__name__}: {error}"
     return Found(items, broken)

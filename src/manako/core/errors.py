@@ -78,7 +78,14 @@ class NothingTrainedError(RowError):
 
 
 class ImageError(InputError):
-    """An image is corrupt, empty, of an unknown kind, or beyond the ceilings."""
+    """An image is corrupt, empty, of an unknown kind, or beyond the ceilings.
+
+    `reason` is a short stable word for `dropped.parquet` and records, as in `RowError`.
+    """
+
+    def __init__(self, message: str, *, reason: str = "image", next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.reason = reason
 
 
 class TemplateError(InputError):

@@ -9,9 +9,9 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from manako.core.errors import InputError, MissingFileError, WriteError
+from manako.core.errors import InputError, ManakoError, MissingFileError, WriteError
 
 PARTIAL_MARK = ".partial-"
 """Stands in the name of everything half written; what carries it may be deleted at any time."""
@@ -22,26 +22,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes `path`'s place when the block ends well.
 
     When the block or the disk fails, the half-written file is deleted and `path` is untouched.
-    Raises `WriteError` for operating-system errors.
+    Raises `WriteError` for operating-system errors; errors that Manako raises on purpose (some of
+    them are `OSError`s too) pass as they are.
     """
     partial = path.with_name(f"{path.name}{PARTIAL_MARK}{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         sync_file(partial)
-        os.replace(partial, path)
+        partial.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
-        raise write_error(path, error) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        if _is_from_the_system(error):
+            raise write_error(path, error) from error
         raise
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Like `atomic_path` for a whole folder; `folder` must not exist yet.
+    """Like `atomic_path` for a whole folder; `folder` must not exist yet, or be empty.
 
     Every file in it is flushed to the disk before the rename, so a folder of that name is whole.
     """
@@ -53,14 +53,17 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             if file.is_file():
                 sync_file(file)
         sync_folder(partial)
-        os.rename(partial, folder)
+        partial.rename(folder)
         sync_folder(folder.parent)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise write_error(folder, error) from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if _is_from_the_system(error):
+            raise write_error(folder, error) from error
         raise
+
+
+def _is_from_the_system(error: BaseException) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and not isinstance(error, ManakoError)
 
 
 def write_error(path: Path, error: OSError) -> WriteError:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from manako.core.errors import MissingFileError, NotInThisVersion, RecipeError
 from manako.core.family import PARTS, PartName
-from manako.core.settings import build, parse_assignment, plain
+from manako.core.settings import build, parse_assignment, parse_yaml, plain
 
 Method = Literal["full", "lora", "qlora"]
 TooLong = Literal["error", "drop", "shrink_images", "trim_text"]
@@ -228,14 +228,13 @@ class Recipe:
     @classmethod
     def load(cls, path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
         """A recipe from a YAML file, with `key=value` overrides (`train.vision=frozen`)."""
-        import yaml
-
         if not path.is_file():
             raise MissingFileError(f"no recipe at {path}")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{path} is no YAML: {error}") from error
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path} is no UTF-8 text: {error}") from error
+        values = parse_yaml(text, where=str(path))
         if not isinstance(values, dict):
             raise RecipeError(f"{path} holds no fields")
         for assignment in assignments:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from manako.core.errors import InputError, MissingFileError
-from manako.core.files import write_text
+from manako.core.files import write_error, write_text
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "pillow")
@@ -40,15 +40,22 @@ class RecordWriter:
 
     def __init__(self, path: Path, *, verb: str, **header: Any) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists() or path.stat().st_size == 0
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = _drop_torn_line(path) == 0
+            self._file: IO[str] = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise write_error(path, error) from error
         if is_new:
             self.write("header", **make_header(verb), **header)
 
     def write(self, kind: str, **fields: Any) -> None:
-        self._file.write(_line({"kind": kind, **fields}))
-        self._file.flush()
+        """Append one event. Raises `WriteError` when the disk does not take it."""
+        try:
+            self._file.write(_line({"kind": kind, **fields}))
+            self._file.flush()
+        except OSError as error:
+            raise write_error(self.path, error) from error
 
     def close(self) -> None:
         self._file.flush()
@@ -113,6 +120,18 @@ def forget_after(path: Path, step: int) -> None:
     record = read_record(path)
     kept = [record.header] + [event for event in record.events if event.get("step", 0) <= step]
     write_text(path, "".join(_line(event) for event in kept))
+
+
+def _drop_torn_line(path: Path) -> int:
+    """Cut what follows the last newline, or the next event would end in the middle of it.
+
+    Returns the bytes that are left.
+    """
+    if not path.exists():
+        return 0
+    whole_bytes = path.read_bytes().rfind(b"\n") + 1
+    os.truncate(path, whole_bytes)
+    return whole_bytes
 
 
 def _line(event: Mapping[str, Any]) -> str:

@@ -25,6 +25,16 @@ def row_of(conversation: Conversation, *, license: str = "", language: str = "")
     whose header cannot be read."""
     images = conversation.images
     overrides = [message.train for message in conversation.messages]
+    meta = _meta_text(conversation)
+    texts = {
+        "id": conversation.id,
+        "source": conversation.source,
+        "license": license,
+        "language": language,
+        "meta": meta,
+    }
+    for name, text in texts.items():
+        _check_text(text, name, conversation.id)
     return {
         "id": conversation.id,
         "images": [{"bytes": image.data, "path": image.path or None} for image in images],
@@ -38,17 +48,22 @@ def row_of(conversation: Conversation, *, license: str = "", language: str = "")
         "license": license,
         "language": language,
         "objects": None,
-        "meta": json.dumps(dict(conversation.meta), ensure_ascii=False),
+        "meta": meta,
     }
 
 
 def conversation_of(row: Mapping[str, Any]) -> Conversation:
-    """The Conversation of a canonical row. Raises `RowError` when it contradicts itself."""
+    """The Conversation of a canonical row. Raises `RowError` when it contradicts itself.
+
+    The stored `widths` and `heights` are taken for the pictures' sizes, so no header is read again.
+    A row read without its `images` column gives pictures without bytes that still know their sizes:
+    enough to measure, nothing to decode.
+    """
     row_id = row.get("id") or ""
     for column in UNREAD_COLUMNS:
         if row.get(column) is not None:
             raise NotInThisVersion(f"row {row_id}: column {column!r} is not in this version")
-    pictures = iter([_image(image) for image in row.get("images") or ()])
+    pictures = iter(_images_of(row, row_id))
     overrides = row.get("train") or [None] * len(row["messages"])
     if len(overrides) != len(row["messages"]):
         raise RowError(
@@ -75,23 +90,58 @@ def _message_row(message: Message, row_id: str) -> dict[str, Any]:
 
 def _part_row(part: Part, row_id: str) -> dict[str, Any]:
     if isinstance(part, Image):
+        _check_text(part.path, "an image's path", row_id)
         return {"type": "image", "text": None}
     if isinstance(part, Text):
-        try:
-            part.text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise RowError(
-                f"row {row_id}: text holds half of a character (lone surrogate) "
-                f"at position {error.start}",
-                row_id=row_id,
-                reason="not_utf8",
-            ) from error
+        _check_text(part.text, "text", row_id)
         return {"type": "text", "text": part.text}
     raise NotInThisVersion(f"row {row_id}: videos are not stored in this version")
 
 
-def _image(image: Mapping[str, Any]) -> Image:
-    return Image(bytes(image["bytes"] or b""), path=image.get("path") or "")
+def _check_text(text: str, what: str, row_id: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            f"row {row_id!a}: {what} holds half of a character (lone surrogate) "
+            f"at position {error.start}",
+            row_id=row_id,
+            reason="not_utf8",
+        ) from error
+
+
+def _meta_text(conversation: Conversation) -> str:
+    if not conversation.meta:
+        return "{}"
+    try:
+        return json.dumps(dict(conversation.meta), ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RowError(
+            f"row {conversation.id}: meta is no JSON: {error}",
+            row_id=conversation.id,
+            reason="meta",
+        ) from error
+
+
+def _images_of(row: Mapping[str, Any], row_id: str) -> list[Image]:
+    widths, heights = row.get("widths"), row.get("heights")
+    stored = row.get("images")
+    if stored is None:
+        stored = [{"bytes": b"", "path": None}] * len(widths or ())
+    images = [Image(image["bytes"] or b"", path=image.get("path") or "") for image in stored]
+    if widths is None or heights is None:
+        return images
+    if not len(images) == len(widths) == len(heights):
+        raise RowError(
+            f"row {row_id}: {len(images)} images, {len(widths)} widths, {len(heights)} heights",
+            row_id=row_id,
+            reason="image_count",
+        )
+    for image, size in zip(images, zip(widths, heights, strict=True), strict=True):
+        image.__dict__["size"] = size  # fills the cached property
+    return images
 
 
 def _parts(content: Any, pictures: Any, row_id: str) -> tuple[Part, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -49,17 +51,23 @@ def plain(value: Any) -> Any:
     return value
 
 
-def parse_assignment(assignment: str, values: dict[str, Any]) -> None:
-    """Put `key=value` into nested plain values; `a.b=1` and `data.0.weight=2` reach inside."""
+def parse_yaml(text: str, *, where: str) -> Any:
+    """Plain values from YAML. Raises `RecipeError` for all that is none."""
     import yaml
 
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        # All but the first: PyYAML on values that look like a date, a number or a deep nest.
+        raise RecipeError(f"{where} is no YAML: {error}") from error
+
+
+def parse_assignment(assignment: str, values: dict[str, Any]) -> None:
+    """Put `key=value` into nested plain values; `a.b=1` and `data.0.weight=2` reach inside."""
     path, found, text = assignment.partition("=")
     if not found or not path.strip():
         raise RecipeError(f"--set {assignment!r}: expected key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {assignment!r}: the value is no YAML: {error}") from error
+    value = parse_yaml(text, where=f"--set {assignment!r}: the value")
     *parents, last = path.strip().split(".")
     target: Any = values
     for key in parents:
@@ -88,7 +96,7 @@ def _put(target: Any, key: str, value: Any, assignment: str) -> None:
 
 
 def _index(target: list[Any], key: str, assignment: str) -> int:
-    if not key.isdigit() or int(key) >= len(target):
+    if not (key.isascii() and key.isdigit()) or int(key) >= len(target):
         raise RecipeError(
             f"--set {assignment!r}: {key!r} is no position in a list of {len(target)}"
         )
@@ -140,16 +148,21 @@ def _converted_mapping(hint: Any, value: Any, *, where: str) -> dict[str, Any]:
 def _converted_scalar(hint: Any, value: Any, *, where: str) -> Any:
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return repr(value)  # `vision: 1e-5` is a number to YAML, a setting to us
-    if hint is float and isinstance(value, str):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-4 as a string
-        except ValueError:
-            pass
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is Any or (isinstance(value, hint) and not (hint is not bool and value is True)):
+    if hint is float:
+        return _converted_number(value, where=where)
+    if hint is Any or (isinstance(value, hint) and (hint is bool or not isinstance(value, bool))):
         return value
     raise RecipeError(f"{where} is {_shown(value)}; expected {hint.__name__}")
+
+
+def _converted_number(value: Any, *, where: str) -> float:
+    number = math.nan
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(value)  # YAML 1.1 reads 1e-4 as a string
+    if not math.isfinite(number):
+        raise RecipeError(f"{where} is {_shown(value)}; expected a finite number")
+    return number
 
 
 def _unknown_field(where: str, name: str, known: list[str]) -> RecipeError:
