@@ -1,0 +1,1 @@
+"""The torch leaf: attention over packs, batches, checkpoints and adapters."""

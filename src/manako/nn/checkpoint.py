@@ -1,0 +1,296 @@
+"""Checkpoint folders: weights in, weights out, safetensors only.
+
+`transformers` reads and writes the published layout, old key names included; what it would only
+warn about (weights that are missing, left over or of another shape) is an error here, because a
+model with random weights in a corner trains and answers without complaint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manako.core.errors import CheckpointError, MissingFileError, NotInThisVersion
+from manako.core.family import PARTS
+from manako.core.files import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from manako.core.family import Family, PartName
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+MAX_SHARD_SIZE = "5GB"
+SHOWN_KEYS = 10
+SAMPLE_BYTES = 1 << 16
+SAMPLES = 64
+IO_ERROR = re.compile(r"os error (\d+)")
+WRONG_WEIGHTS = "take config.json and the weights from the same revision of the model"
+
+
+def load_model(
+    folder: Path,
+    family: Family,
+    *,
+    dtype: torch.dtype | str = "float32",
+    device: torch.device | str = "cpu",
+) -> PreTrainedModel:
+    """The model of a checkpoint folder, in evaluation mode, on `device`.
+
+    Raises `CheckpointError` when the folder is none, when its weights are missing or corrupt, or
+    when they and config.json name different tensors; the tensors are listed.
+    """
+    check_weight_files(folder)
+    model_class = _model_class(family)
+    config = read_model_config(folder, family)
+    with _quiet(), _load_errors(folder):
+        model, found = model_class.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # or it stops at the first; all are listed below
+            output_loading_info=True,
+        )
+    _check_loading(folder, found)
+    return model.to(device)  # type: ignore[no-any-return]
+
+
+def build_empty(source: Path | Mapping[str, Any], family: Family) -> PreTrainedModel:
+    """The model that a folder's config.json (or the same as a mapping) describes, on the `meta`
+    device: shapes and names, no memory. Raises `CheckpointError` for a config that builds none."""
+    import torch
+
+    with torch.device("meta"), _load_errors(source if isinstance(source, Path) else "config"):
+        config = read_model_config(source, family)
+        return _model_class(family)._from_config(config)  # type: ignore[no-any-return]
+
+
+def save_model(model: PreTrainedModel, family: Family, folder: Path) -> None:
+    """Write config.json, generation_config.json and safetensors into `folder`, published layout.
+
+    Not atomic by itself: call it inside `core.files.atomic_folder`. Raises `OSError` when the disk
+    is full.
+    """
+    _model_class(family)  # refuses what it cannot write back
+    generation = model.generation_config
+    model.generation_config = _plain_generation()
+    try:
+        with _quiet(), write_errors(folder):
+            model.save_pretrained(str(folder), max_shard_size=MAX_SHARD_SIZE)
+    finally:
+        model.generation_config = generation
+    if generation is not None:
+        generation.to_json_file(str(folder / "generation_config.json"))
+
+
+def count_parameters(model: torch.nn.Module, family: Family) -> dict[PartName, int]:
+    """Parameters per part; a tensor that two modules share counts once."""
+    counts = dict.fromkeys(PARTS, 0)
+    for name, parameter in model.named_parameters():
+        counts[family.part_of(name)] += parameter.numel()
+    return counts
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, on the CPU. Raises `CheckpointError` when it is corrupt."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not file.is_file():
+        raise MissingFileError(f"no such file: {file}")
+    try:
+        return load_file(str(file))
+    except SafetensorError as error:
+        raise _corrupt(file, error) from error
+
+
+def write_tensors(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file. Raises `OSError` when the disk is full."""
+    from safetensors.torch import save_file
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with write_errors(file):
+        save_file(whole, str(file), metadata={"format": "pt", **(metadata or {})})
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint folder, in order of name.
+
+    Raises `CheckpointError` when there are none, or one that the index names is missing.
+    """
+    if (folder / WEIGHTS_INDEX).is_file():
+        names = read_json(folder / WEIGHTS_INDEX).get("weight_map", {}).values()
+        files = [folder / name for name in sorted(set(names))]
+    else:
+        files = [folder / WEIGHTS]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise CheckpointError(
+            f"{folder} has no weights: {_listed(missing or [WEIGHTS])} missing",
+            next_step=_advice(folder),
+        )
+    return files
+
+
+def check_weight_files(folder: Path) -> None:
+    """Raise `CheckpointError` unless `folder` holds a config and readable weights."""
+    from safetensors import SafetensorError, safe_open
+
+    if not folder.is_dir():
+        raise MissingFileError(f"no such checkpoint folder: {folder}")
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds an adapter, not a whole model",
+            next_step="load the base model and put the adapter on it",
+        )
+    for file in weight_files(folder):
+        try:
+            with safe_open(str(file), framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise _corrupt(file, error) from error
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of which weights a folder holds: names, shapes, sizes, and 64 samples of each file.
+
+    Cheap for a 100 GB checkpoint, and different for any two trainings of one architecture; it
+    does not replace a full checksum.
+    """
+    digest = hashlib.sha256()
+    for file in weight_files(folder):
+        size_bytes = file.stat().st_size
+        digest.update(f"{file.name} {size_bytes}\n".encode())
+        stride = max(size_bytes // SAMPLES, SAMPLE_BYTES)
+        with file.open("rb") as opened:
+            for place in range(0, size_bytes, stride):
+                opened.seek(place)
+                digest.update(opened.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def read_model_config(source: Path | Mapping[str, Any], family: Family) -> Any:
+    """The `transformers` config of a folder or mapping, with nothing in it that would run code."""
+    found = read_json(source / "config.json") if isinstance(source, Path) else source
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{source}: config.json holds no JSON object")
+    if found.get("quantization_config"):
+        raise NotInThisVersion(
+            f"{source}: quantised weights are not in this version",
+            next_step="take the unquantised checkpoint of the model",
+        )
+    config = _model_class(family).config_class.from_dict(copy.deepcopy(dict(found)))
+    config._attn_implementation = None  # a name in a file could fetch a kernel from elsewhere
+    return config
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """safetensors reports a full disk as an error of its own; make it the `OSError` it is."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = IO_ERROR.search(str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _model_class(family: Family) -> Any:
+    import transformers
+
+    if family.to_native is not None:
+        raise NotInThisVersion(f"family {family.name}: own weight maps are not in this version")
+    return getattr(transformers, family.model_class)
+
+
+def _check_loading(folder: Path, found: Mapping[str, Any]) -> None:
+    wrong = {
+        "missing": found["missing_keys"],
+        "unexpected": found["unexpected_keys"],
+        "of another shape": [
+            f"{entry[0]} {tuple(entry[1])} for {tuple(entry[2])}"
+            for entry in found["mismatched_keys"]
+        ],
+    }
+    said = [f"{len(keys)} {what}: {_listed(keys)}" for what, keys in wrong.items() if keys]
+    if said or found["error_msgs"]:
+        raise CheckpointError(
+            f"{folder}: weights and config.json do not fit; "
+            + "; ".join([*said, *found["error_msgs"]]),
+            next_step=WRONG_WEIGHTS,
+        )
+
+
+@contextlib.contextmanager
+def _load_errors(source: object) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{source}: corrupt weights: {error}", next_step=WRONG_WEIGHTS
+        ) from error
+    except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
+        if isinstance(error, CheckpointError | NotInThisVersion | MissingFileError):
+            raise
+        raise CheckpointError(
+            f"{source} describes no model that can be built: {error}", next_step=WRONG_WEIGHTS
+        ) from error
+
+
+def _plain_generation() -> Any:
+    """Stands in while `transformers` saves: a published one may not pass its own checks."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no tables from `transformers`: what they would say is raised or recorded."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _advice(folder: Path) -> str:
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+        return "pickled weights are never read; take a revision with *.safetensors, or convert it"
+    return "copy the *.safetensors files of the model into the folder"
+
+
+def _corrupt(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is corrupt or cut short: {error}", next_step="copy or download the file again"
+    )
+
+
+def _listed(keys: Any) -> str:
+    names = sorted(str(key) for key in keys)
+    rest = f" and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
+    return ", ".join(names[:SHOWN_KEYS]) + rest
