@@ -55,12 +55,22 @@ class Seen:
 class Processor(Protocol):
     """A family opened on one checkpoint folder. Picklable: worker processes get a copy."""
 
-    family: str
-    folder: Path
-    pixel_rule: PixelRule
-    image_token_id: int
-    end_ids: tuple[int, ...]
-    """Token ids that end an answer."""
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def pixel_rule(self) -> PixelRule: ...
+
+    @property
+    def image_token_id(self) -> int: ...
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Token ids that end an answer."""
+        ...
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
@@ -99,7 +109,9 @@ class Processor(Protocol):
         """The picture after resizing, with its token grid."""
         ...
 
-    def with_pixel_limits(self, *, min_pixels: int | None, max_pixels: int | None) -> Processor:
+    def with_pixel_limits(
+        self, *, min_pixels: int | None = None, max_pixels: int | None = None
+    ) -> Processor:
         """The same processor with other picture limits (pixels per picture)."""
         ...
 

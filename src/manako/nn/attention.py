@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -139,7 +140,7 @@ def _boundaries(
 
 
 def _longest(boundaries: Sequence[int]) -> int:
-    return max(b - a for a, b in zip(boundaries, boundaries[1:], strict=False))
+    return max(b - a for a, b in pairwise(boundaries))
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class _Plan:
 @lru_cache(maxsize=64)
 def _plan(boundaries: tuple[int, ...], causal: bool, device: torch.device) -> _Plan:
     groups: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for number, (start, end) in enumerate(zip(boundaries, boundaries[1:], strict=False)):
+    for number, (start, end) in enumerate(pairwise(boundaries)):
         if end > start:
             groups[_group(end - start, number, causal)].append((start, end))
     order: list[int] = []

@@ -112,7 +112,7 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
     if isinstance(source, list):
         by_name = {entry["name"]: entry["template"] for entry in source}
         source = by_name.get("default")
-    return source
+    return None if source is None else str(source)
 
 
 def _token(settings: Mapping[str, Any], name: str) -> str:

@@ -240,7 +240,11 @@ class LayoutMaker:
 
 def _layout_key(conversation: Conversation) -> Any:
     return tuple(
-        (message.role, message.train, tuple(getattr(part, "text", None) for part in message.content))
+        (
+            message.role,
+            message.train,
+            tuple(getattr(part, "text", None) for part in message.content),
+        )
         for message in conversation.messages
     )
 

@@ -27,7 +27,7 @@ def resize_torch_aa(pixels_HWC: Uint8, width: int, height: int, *, mode: str = "
     resized = functional.interpolate(
         picture, size=(height, width), mode=mode, antialias=True, align_corners=False
     )
-    return resized.squeeze(0).permute(1, 2, 0).contiguous().numpy()  # type: ignore[no-any-return]
+    return resized.squeeze(0).permute(1, 2, 0).contiguous().numpy()
 
 
 def cut_patches(pixels_HWC: Uint8, *, patch: int, merge: int) -> NDArray[Any]:

@@ -48,7 +48,14 @@ class ChatProcessor:
     def cost(self, width: int, height: int) -> ImageCost:
         raise InputError(f"family {self.family} takes no images")
 
+    def resize(self, pixels_HWC: NDArray[np.uint8], cost: ImageCost) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3] at the size the model sees."""
+        from manako.families._shared.pixels import resize_torch_aa
+
+        return resize_torch_aa(pixels_HWC, *cost.size, mode=self.pixel_rule.resample)
+
     def cut(self, pixels_HWC: NDArray[np.uint8], cost: ImageCost) -> NDArray[Any]:
+        """The resized picture cut the way the model wants it."""
         raise InputError(f"family {self.family} takes no images")
 
     def image_ids(self, cost: ImageCost) -> list[int]:
@@ -163,9 +170,7 @@ class ChatProcessor:
         images = []
         place = 0
         costs = self._costs(conversation)
-        for image, cost, mark in zip(
-            conversation.images, costs, layout.image_places, strict=True
-        ):
+        for image, cost, mark in zip(conversation.images, costs, layout.image_places, strict=True):
             ids += layout.ids[place:mark]
             trained += layout.trained[place:mark]
             expansion = self.image_ids(cost)
@@ -195,7 +200,4 @@ class ChatProcessor:
         )
 
     def _resized(self, image: Image, cost: ImageCost) -> NDArray[np.uint8]:
-        from manako.families._shared.pixels import resize_torch_aa
-
-        pixels = decode_rgb(image.data, name=image.path)
-        return resize_torch_aa(pixels, *cost.size, mode=self.pixel_rule.resample)
+        return self.resize(decode_rgb(image.data, name=image.path), cost)

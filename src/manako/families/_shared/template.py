@@ -99,7 +99,6 @@ def _check(length: int = 0) -> str:
 
 
 def _environment(clock: str) -> jinja2.Environment:
-    import jinja2
     import jinja2.ext
     import jinja2.sandbox
     from jinja2 import nodes
@@ -164,7 +163,7 @@ def _generation_tag() -> type[jinja2.ext.Extension]:
     class Generation(Extension):
         """`{% generation %}…{% endgeneration %}` marks answers for other tools; here it is text."""
 
-        tags = {"generation"}
+        tags = frozenset({"generation"})  # type: ignore[assignment]
 
         def parse(self, parser: Any) -> list[nodes.Node]:
             next(parser.stream)

@@ -1,0 +1,1 @@
+"""The laws that every family obeys, one file each; found by looking into this folder."""

@@ -1,0 +1,58 @@
+"""Law 1: tokens equal what the checkpoint's own chat template gives.
+
+The bug it catches: a trainer that writes turns by its own code drifts from what the model will be
+asked, and quality falls without an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manako.core.conversation import Conversation, Text
+from manako.verify._subject import Law, Subject, demand
+
+
+def _check(subject: Subject) -> str:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
+    compared = 0
+    for probe in subject.probes():
+        asked = Conversation(probe.messages[:-1], id=probe.id)
+        compared += _compare(subject, tokenizer, asked, prompt=True)
+        compared += _compare(subject, tokenizer, probe, prompt=False)
+    return f"{compared} tokens equal in {2 * len(subject.probes())} renderings"
+
+
+def _compare(subject: Subject, tokenizer: Any, conversation: Conversation, *, prompt: bool) -> int:
+    processor: Any = subject.processor
+    renderer = processor.maker.renderer
+    text = tokenizer.apply_chat_template(
+        [_as_transformers(renderer, message) for message in conversation.messages],
+        chat_template=renderer.template.source,
+        add_generation_prompt=prompt,
+        tokenize=False,
+        **renderer.options(conversation),
+    )
+    reference = tokenizer(text, add_special_tokens=False)["input_ids"]
+    layout = (processor.maker.prompt if prompt else processor.maker.training)(conversation)
+    ours = list(layout.ids)
+    place = next(
+        (i for i, (a, b) in enumerate(zip(ours, reference, strict=False)) if a != b),
+        min(len(ours), len(reference)),
+    )
+    demand(
+        ours == reference,
+        f"{conversation.id}: token {place} is {ours[place : place + 1]}, the checkpoint's own "
+        f"template and tokenizer give {reference[place : place + 1]}",
+        next_step="compare tokenizer.json with tokenizer_config.json: they may be of two revisions",
+    )
+    return len(ours)
+
+
+def _as_transformers(renderer: Any, message: Any) -> dict[str, Any]:
+    contents = [part.text if isinstance(part, Text) else part for part in message.content]
+    return renderer._message(message.role, contents)  # type: ignore[no-any-return]
+
+
+LAW = Law(number=1, title="tokens equal the checkpoint's own template", check=_check)

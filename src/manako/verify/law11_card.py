@@ -1,0 +1,42 @@
+"""Law 11: the parameter counts on the family's cards equal those of the built model.
+
+The bug it catches: a plan that reserves memory for another model than the one that is loaded.
+"""
+
+from __future__ import annotations
+
+from manako.catalogue.cards import Card, cards_of
+from manako.core.units import show_count
+from manako.verify._subject import Law, NotApplicable, Subject, demand
+
+
+def _check(subject: Subject) -> str:
+    cards = cards_of(subject.family.name)
+    if not cards:
+        raise NotApplicable("no published checkpoint of this family has a card")
+    for card in cards:
+        _compare(subject, card)
+    shown = ", ".join(
+        f"{card.id.split('/')[-1]} {show_count(card.parameters.total)}" for card in cards
+    )
+    return f"{len(cards)} cards equal per part: {shown}"
+
+
+def _compare(subject: Subject, card: Card) -> None:
+    from manako.nn.checkpoint import build_empty, count_parameters
+
+    config = {"model_type": subject.family.model_types[0], **card.config}
+    built = count_parameters(build_empty(config, subject.family), subject.family)
+    written = {
+        "vision": card.parameters.vision,
+        "projector": card.parameters.projector,
+        "language": card.parameters.language,
+    }
+    demand(
+        dict(built) == written,
+        f"{card.id}: the card says {written}, the built model has {dict(built)}",
+        next_step="correct the card in manako/catalogue",
+    )
+
+
+LAW = Law(number=11, title="the cards' parameter counts are the built model's", check=_check)
