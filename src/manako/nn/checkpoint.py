@@ -13,7 +13,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ def weight_files(folder: Path) -> list[Path]:
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
         raise CheckpointError(
-            f"{folder} has no weights: {_listed(missing or [WEIGHTS])} missing",
+            f"{folder} has no weights: {listed(missing or [WEIGHTS])} missing",
             next_step=_advice(folder),
         )
     return files
@@ -211,6 +211,13 @@ def write_errors(path: Path) -> Iterator[None]:
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
+def listed(keys: Iterable[object]) -> str:
+    """Names in order, at most ten of them, and how many more there are."""
+    names = sorted(str(key) for key in keys)
+    rest = f" and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
+    return ", ".join(names[:SHOWN_KEYS]) + rest
+
+
 def _model_class(family: Family) -> Any:
     import transformers
 
@@ -228,7 +235,7 @@ def _check_loading(folder: Path, found: Mapping[str, Any]) -> None:
             for entry in found["mismatched_keys"]
         ],
     }
-    said = [f"{len(keys)} {what}: {_listed(keys)}" for what, keys in wrong.items() if keys]
+    said = [f"{len(keys)} {what}: {listed(keys)}" for what, keys in wrong.items() if keys]
     if said or found["error_msgs"]:
         raise CheckpointError(
             f"{folder}: weights and config.json do not fit; "
@@ -288,9 +295,3 @@ def _corrupt(file: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"{file} is corrupt or cut short: {error}", next_step="copy or download the file again"
     )
-
-
-def _listed(keys: Any) -> str:
-    names = sorted(str(key) for key in keys)
-    rest = f" and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
-    return ", ".join(names[:SHOWN_KEYS]) + rest
