@@ -1,0 +1,17 @@
+"""Fixtures that several rooms' tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Qwen2-VL checkpoint with the published file layout; read only."""
+    from manako.families.qwen2_vl import FAMILY
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny-qwen2-vl"
+    FAMILY.make_tiny(folder, seed=0)
+    return folder

@@ -1,0 +1,231 @@
+"""Every law over every family's tiny checkpoint; and each law fails when what it guards breaks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from manako.core.errors import InputError
+from manako.core.family import families
+from manako.core.files import read_json, write_json
+from manako.verify._subject import Subject
+from manako.verify.runner import LAW_COUNT, laws, verify_model
+
+FAMILIES = sorted(families().items)
+NOT_APPLICABLE: dict[str, set[int]] = {}
+"""Family → laws that may be not applicable to it; the reasons stand in docs/families.md."""
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("laws")
+    for name, family in families().items.items():
+        family.make_tiny(folder / name, seed=1)
+    return {name: folder / name for name in FAMILIES}
+
+
+def test_no_family_file_is_broken() -> None:
+    assert families().broken == {}
+
+
+def test_there_are_thirteen_laws() -> None:
+    assert [law.number for law in laws()] == list(range(1, LAW_COUNT + 1))
+
+
+@pytest.mark.parametrize("law", laws(), ids=lambda law: f"law{law.number:02}")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_law_holds(family: str, law: Any, checkpoints: dict[str, Path]) -> None:
+    verdict = Subject(checkpoints[family]).verdict(law)
+    if law.number in NOT_APPLICABLE.get(family, set()):
+        assert verdict.state == "not applicable"
+    else:
+        assert verdict.state == "holds", verdict
+
+
+def test_unknown_law_number_is_refused(checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="14"):
+        verify_model(checkpoints["qwen2_vl"], only=[14])
+
+
+def verdict_of(subject: Subject, number: int) -> Any:
+    return subject.verdict(laws()[number - 1])
+
+
+@pytest.fixture
+def broken(tiny_qwen: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint, to break."""
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_qwen, folder)
+    return folder
+
+
+def test_law_1_sees_a_tokenizer_of_another_revision(broken: Path) -> None:
+    tokenizer = read_json(broken / "tokenizer.json")
+    tokenizer["normalizer"] = {"type": "Lowercase"}
+    subject = Subject(broken)
+    assert subject.processor.tokenizer.tokenizer  # ours is opened before the file changes
+    write_json(broken / "tokenizer.json", tokenizer)
+    assert verdict_of(subject, 1).state == "fails"
+
+
+def test_law_2_and_3_see_a_shifted_mask(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from manako.families._shared import layout
+
+    original = layout.LayoutMaker._answer_start
+    monkeypatch.setattr(
+        layout.LayoutMaker, "_answer_start", lambda self, *args: original(self, *args) - 3
+    )
+    assert verdict_of(Subject(tiny_qwen), 3).state == "fails"
+    monkeypatch.setattr(
+        layout.LayoutMaker, "_answer_start", lambda self, *args: original(self, *args) + 4
+    )
+    assert verdict_of(Subject(tiny_qwen), 2).state == "fails"
+
+
+def test_law_3_sees_contents_that_forge_control_tokens(
+    tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manako.families._shared import layout
+
+    def everywhere(self: Any, rendering: Any) -> Any:
+        return self._cuts(rendering.text, 0, len(rendering.text))
+
+    monkeypatch.setattr(layout.LayoutMaker, "_literal_cuts", everywhere)
+    assert verdict_of(Subject(tiny_qwen), 3).state == "fails"
+
+
+def test_law_4_sees_an_answer_cut_short(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from manako.families._shared.processor import ChatProcessor
+
+    original = ChatProcessor.parse
+    monkeypatch.setattr(ChatProcessor, "parse", lambda self, ids: original(self, list(ids)[:-3]))
+    assert verdict_of(Subject(tiny_qwen), 4).state == "fails"
+
+
+def test_law_5_sees_a_count_that_is_off_by_one_row(
+    tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from manako.families import qwen2_vl
+
+    original = qwen2_vl._cost
+    monkeypatch.setattr(
+        qwen2_vl,
+        "_cost",
+        lambda *size: replace(
+            original(*size), tokens=original(*size).tokens + original(*size).columns
+        ),
+    )
+    assert verdict_of(Subject(tiny_qwen), 5).state == "fails"
+
+
+def test_law_6_sees_a_resize_through_floats(
+    tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from manako.families._shared import pixels
+
+    def through_floats(picture: Any, width: int, height: int, *, mode: str = "bicubic") -> Any:
+        tensor = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+        resized = torch.nn.functional.interpolate(
+            tensor, size=(height, width), mode=mode, antialias=True
+        )
+        return resized.round().clamp(0, 255).byte()[0].permute(1, 2, 0).contiguous().numpy()
+
+    monkeypatch.setattr(pixels, "resize_torch_aa", through_floats)
+    assert verdict_of(Subject(tiny_qwen), 6).state == "fails"
+
+
+def test_law_7_sees_conversations_that_see_each_other(
+    tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manako.nn import attention
+
+    monkeypatch.setattr(
+        attention,
+        "_boundaries",
+        lambda module, query, causal, segments, cu: (
+            tuple(cu.tolist()) if cu is not None else (0, query.shape[2])
+        ),
+    )
+    assert verdict_of(Subject(tiny_qwen), 7).state == "fails"
+
+
+def test_law_7_sees_positions_that_run_on(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotary positions are relative, so a shift alone is harmless: a gap inside is not."""
+    from manako.families.qwen2_vl import Qwen2VLProcessor
+
+    original = Qwen2VLProcessor.positions
+
+    def with_gap(self: Any, example: Any) -> Any:
+        positions = original(self, example).copy()
+        positions[:, example.tokens // 2 :] += 7
+        return positions
+
+    monkeypatch.setattr(Qwen2VLProcessor, "positions", with_gap)
+    assert verdict_of(Subject(tiny_qwen), 7).state == "fails"
+
+
+def test_law_8_sees_wrong_positions_while_decoding(
+    tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manako.verify import law08_cache
+
+    original = law08_cache._step_by_step
+
+    def shifted(model: Any, inputs: Any, start: int) -> Any:
+        moved = inputs["position_ids"].clone()
+        moved[..., start:] += 3
+        return original(model, {**inputs, "position_ids": moved}, start)
+
+    monkeypatch.setattr(law08_cache, "_step_by_step", shifted)
+    assert verdict_of(Subject(tiny_qwen), 8).state == "fails"
+
+
+def test_law_9_sees_a_missing_tensor(broken: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(broken / "model.safetensors")
+    weights.pop("visual.merger.ln_q.weight")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    verdict = verdict_of(Subject(broken), 9)
+    assert verdict.state == "fails"
+    assert "merger.ln_q" in verdict.figure
+
+
+def test_law_11_sees_a_wrong_card(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from manako.catalogue.cards import cards_of
+    from manako.verify import law11_card
+
+    card = cards_of("qwen2_vl")[0]
+    wrong = replace(
+        card, parameters=replace(card.parameters, language=card.parameters.language + 1)
+    )
+    monkeypatch.setattr(law11_card, "cards_of", lambda family: [wrong])
+    assert verdict_of(Subject(tiny_qwen), 11).state == "fails"
+
+
+def test_law_13_sees_a_family_that_asks_for_nothing(
+    tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manako.families.qwen2_vl import Qwen2VLProcessor
+
+    monkeypatch.setattr(Qwen2VLProcessor, "require", lambda self, inputs: None)
+    assert verdict_of(Subject(tiny_qwen), 13).state == "fails"
+
+
+def test_golden_pictures_are_stable() -> None:
+    from manako.verify.golden.pictures import pattern
+
+    picture = pattern(5, 4)
+    assert picture.shape == (4, 5, 3)
+    assert picture.dtype == np.uint8
+    assert picture[0, 0].tolist() == [0, 0, 1]
