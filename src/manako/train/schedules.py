@@ -1,0 +1,45 @@
+"""Learning rates over the steps of a run: pure functions of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+Kind = Literal["cosine", "linear", "constant"]
+
+DECAYS: dict[Kind, Callable[[float], float]] = {
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    "linear": lambda progress: 1.0 - progress,
+    "constant": lambda progress: 1.0,
+}
+"""Share of the rate that is left after `progress` (0 to 1) of the decay."""
+
+
+def warmup_length(warmup_steps: float, total_steps: int) -> int:
+    """Steps of warm-up: a number of steps, or, below 1, a share of all steps (rounded up)."""
+    steps = math.ceil(warmup_steps * total_steps) if warmup_steps < 1 else round(warmup_steps)
+    return min(steps, total_steps)
+
+
+def rate_factor(
+    step: int,
+    *,
+    total_steps: int,
+    kind: Kind,
+    warmup_steps: float = 0,
+    decay_ratio: float = 1.0,
+) -> float:
+    """What every learning rate is multiplied by at `step` (from 0).
+
+    It rises in equal steps and is 1 at the last step of the warm-up; then it is 1, until over the
+    last `decay_ratio` of all steps (never before the warm-up ends) it falls towards 0, which it
+    would reach one step after the last.
+    """
+    warmup = warmup_length(warmup_steps, total_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    start = max(warmup, total_steps - math.ceil(decay_ratio * total_steps))
+    if step < start:
+        return 1.0
+    return DECAYS[kind]((step - start) / (total_steps - start))
