@@ -86,7 +86,7 @@ $(PY):
 # PyTorch comes first and alone: which build fits depends on the machine, so no lock can know it.
 $(STAMPS)/torch: $(TORCH_CHANGED) | $(PY)
 	@mkdir -p $(STAMPS)
-	@if [ -e $@ ]; then $(PY) -m pip uninstall --yes torch; fi
+	@if [ -e $@ ]; then rm $@ && $(PY) -m pip uninstall --yes torch; fi
 	$(PY) -m pip install $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
 	@echo "$(TORCH_WANTED)" > $@
 
