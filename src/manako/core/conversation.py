@@ -149,6 +149,7 @@ class Video:
 
 
 Part = Text | Image | Video
+PART_TYPES: frozenset[type] = frozenset({Text, Image, Video})
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise InputError(f"role {self.role!r} is not one of {', '.join(ROLES)}")
-        object.__setattr__(self, "content", parts_of(self.content))
+        if type(self.content) is not tuple or not PART_TYPES.issuperset(map(type, self.content)):
+            object.__setattr__(self, "content", parts_of(self.content))
         if self.train and self.role != "assistant":
             raise InputError(f"train=True on a {self.role} turn: only assistant turns are trained")
 
@@ -220,7 +222,12 @@ class Conversation:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        return tuple(image for message in self.messages for image in message.images)
+        return tuple(
+            part
+            for message in self.messages
+            for part in message.content
+            if isinstance(part, Image)
+        )
 
     @property
     def last_trained(self) -> int | None:

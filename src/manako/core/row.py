@@ -25,31 +25,24 @@ def row_of(conversation: Conversation, *, license: str = "", language: str = "")
     whose header cannot be read."""
     images = conversation.images
     overrides = [message.train for message in conversation.messages]
-    meta = _meta_text(conversation)
-    texts = {
-        "id": conversation.id,
-        "source": conversation.source,
-        "license": license,
-        "language": language,
-        "meta": meta,
-    }
-    for name, text in texts.items():
-        _check_text(text, name, conversation.id)
-    return {
+    sizes = [image.size for image in images]
+    row = {
         "id": conversation.id,
         "images": [{"bytes": image.data, "path": image.path or None} for image in images],
         "messages": [_message_row(message, conversation.id) for message in conversation.messages],
         "train": overrides if any(override is not None for override in overrides) else None,
         "rejected": None,
         "tools": None,
-        "widths": [image.width for image in images],
-        "heights": [image.height for image in images],
+        "widths": [width for width, _ in sizes],
+        "heights": [height for _, height in sizes],
         "source": conversation.source,
         "license": license,
         "language": language,
         "objects": None,
-        "meta": meta,
+        "meta": _meta_text(conversation),
     }
+    _check_texts(row, conversation, images)
+    return row
 
 
 def conversation_of(row: Mapping[str, Any]) -> Conversation:
@@ -89,25 +82,32 @@ def _message_row(message: Message, row_id: str) -> dict[str, Any]:
 
 
 def _part_row(part: Part, row_id: str) -> dict[str, Any]:
-    if isinstance(part, Image):
-        _check_text(part.path, "an image's path", row_id)
-        return {"type": "image", "text": None}
     if isinstance(part, Text):
-        _check_text(part.text, "text", row_id)
         return {"type": "text", "text": part.text}
+    if isinstance(part, Image):
+        return {"type": "image", "text": None}
     raise NotInThisVersion(f"row {row_id}: videos are not stored in this version")
 
 
-def _check_text(text: str, what: str, row_id: str) -> None:
-    if text.isascii():
-        return
+def _check_texts(
+    row: Mapping[str, Any], conversation: Conversation, images: tuple[Image, ...]
+) -> None:
+    """Refuse lone surrogates: UTF-8, and so Parquet, cannot hold them."""
+    texts = [row["id"], row["source"], row["license"], row["language"], row["meta"]]
+    texts += [image.path for image in images]
+    texts += [
+        part.text
+        for message in conversation.messages
+        for part in message.content
+        if isinstance(part, Text)
+    ]
     try:
-        text.encode("utf-8")
+        "".join(texts).encode("utf-8")
     except UnicodeEncodeError as error:
+        around = error.object[max(error.start - 20, 0) : error.start + 20]
         raise RowError(
-            f"row {row_id!a}: {what} holds half of a character (lone surrogate) "
-            f"at position {error.start}",
-            row_id=row_id,
+            f"row {row['id']!a} holds half of a character (lone surrogate): {around!a}",
+            row_id=row["id"],
             reason="not_utf8",
         ) from error
 
