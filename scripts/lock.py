@@ -37,6 +37,11 @@ def resolve(target: Path, *, torch: str, upgrade: bool) -> None:
     options += ["--unsafe-package", "torch", "--upgrade-package", torch]
     options += ["--upgrade"] if upgrade else []
     command = [sys.executable, "-m", "piptools", "compile", *options]
+    print("Resolving; some minutes. A warning that the file may be rejected means PyTorch alone,")
+    print(
+        "which is left out on purpose: `make` installs with --no-deps, then runs pip check.",
+        flush=True,
+    )
     subprocess.run([*command, "--output-file", str(target), "pyproject.toml"], cwd=ROOT, check=True)
 
 
