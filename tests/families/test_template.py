@@ -10,7 +10,6 @@ from manako.core.errors import TemplateError
 from manako.families._shared import template as template_room
 from manako.families._shared.template import ChatTemplate
 
-
 DOUBLING = (
     "{% set n = namespace(s='xxxxxxxx') %}{% for i in range(60) %}"
     "{% set n.s = n.s JOIN n.s %}{% endfor %}"

@@ -72,29 +72,35 @@ def test_law_1_sees_a_tokenizer_of_another_revision(broken: Path) -> None:
     assert verdict_of(subject, 1).state == "fails"
 
 
-def test_law_2_and_3_see_a_shifted_mask(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("shift", "law"), [(-3, 3), (1, 2)])
+def test_laws_2_and_3_see_a_shifted_mask(
+    tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch, shift: int, law: int
+) -> None:
     from manako.families._shared import layout
 
-    original = layout.LayoutMaker._answer_start
+    original = layout.LayoutMaker._skeleton_of
     monkeypatch.setattr(
-        layout.LayoutMaker, "_answer_start", lambda self, *args: original(self, *args) - 3
+        layout.LayoutMaker,
+        "_skeleton_of",
+        lambda self, flat, regions, notes: original(
+            self, flat, [(start + shift, end) for start, end in regions], notes
+        ),
     )
-    assert verdict_of(Subject(tiny_qwen), 3).state == "fails"
-    monkeypatch.setattr(
-        layout.LayoutMaker, "_answer_start", lambda self, *args: original(self, *args) + 4
-    )
-    assert verdict_of(Subject(tiny_qwen), 2).state == "fails"
+    assert verdict_of(Subject(tiny_qwen), law).state == "fails"
 
 
 def test_law_3_sees_contents_that_forge_control_tokens(
     tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from manako.families._shared import layout
+    from manako.families._shared.layout import TextTokenizer
 
-    def everywhere(self: Any, rendering: Any) -> Any:
-        return self._cuts(rendering.text, 0, len(rendering.text))
+    original = TextTokenizer.encode
 
-    monkeypatch.setattr(layout.LayoutMaker, "_literal_cuts", everywhere)
+    def as_others_do(self: Any, text: str) -> Any:
+        self.tokenizer.encode_special_tokens = False
+        return original(self, text)
+
+    monkeypatch.setattr(TextTokenizer, "encode", as_others_do)
     assert verdict_of(Subject(tiny_qwen), 3).state == "fails"
 
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manako.core.conversation import Conversation
 from manako.core.errors import RowError
-from manako.families._shared.render import Renderer, Rendering, Span
+from manako.families._shared.render import Renderer, Rendering, Word
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MAX_CACHED_STRETCH_CHARACTERS = 64
 MAX_CACHED_STRETCHES = 8192
-MAX_CACHED_LAYOUTS = 1024
+MAX_KEPT_LAYOUTS = 2048
+MARKS_FROM = 0x100000
+"""Plane 16 private use: the flat form of a marked rendering has its marks there."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,28 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """An added token found in a literal: characters [start, end) of the text."""
+class _Control:
+    """An added token that the template wrote."""
 
-    start: int
-    end: int
     token_id: int
+    trained: bool
+    is_image: bool
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Text between control tokens: literals and word numbers, and which of them are trained."""
+
+    pieces: tuple[str | int, ...]
+    trained: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class _Skeleton:
+    """All of a layout that does not depend on the words themselves."""
+
+    items: tuple[_Control | _Stretch, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -107,138 +126,185 @@ class LayoutMaker:
         self.tokenizer = tokenizer
         self.image_mark = image_mark
         self.end_ids = tuple(end_ids)
-        self._added: tuple[re.Pattern[str], dict[str, int]] | None = None
-        self._swallows = False
-        self._cache: OrderedDict[Any, Layout] = OrderedDict()
+        self._added: _AddedTokens | None = None
+        self._skeletons: OrderedDict[Hashable, _Skeleton] = OrderedDict()
+        self._layouts: OrderedDict[Hashable, Layout] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_added": None, "_cache": OrderedDict()}
+        kept = dict(self.__dict__)
+        kept.update(_added=None, _skeletons=OrderedDict(), _layouts=OrderedDict())
+        return kept
 
     def training(self, conversation: Conversation) -> Layout:
         """Tokens of a training example and which of them are trained."""
         key = _layout_key(conversation)
-        layout = self._cache.get(key)
-        if layout is None:
-            layout = self._cache[key] = self._training(conversation)
-            if len(self._cache) > MAX_CACHED_LAYOUTS:
-                self._cache.popitem(last=False)
+        layout: Layout = _kept(
+            self._layouts, key, MAX_KEPT_LAYOUTS, lambda: self._training(conversation)
+        )
         return layout
 
     def prompt(self, conversation: Conversation) -> Layout:
         """Tokens of what the model is asked; nothing is trained."""
         rendering = self.renderer.render(conversation, prompt=True)
-        return self._laid_out(conversation, rendering, [])
+        skeleton = self._skeleton_of(_Flat(rendering.pieces), [], ())
+        return self._fill(conversation, rendering.words, skeleton)
 
     def _training(self, conversation: Conversation) -> Layout:
         rendering = self.renderer.render(conversation)
+        flags = tuple(message.is_trained for message in conversation.messages)
+        skeleton = _kept(
+            self._skeletons,
+            (rendering.key, flags),
+            MAX_KEPT_LAYOUTS,
+            lambda: self._training_skeleton(conversation, rendering),
+        )
+        return self._fill(conversation, rendering.words, skeleton)
+
+    def _training_skeleton(self, conversation: Conversation, rendering: Rendering) -> _Skeleton:
+        """Where control tokens, words and trained regions stand: the same for every conversation
+        of this shape. The last answer's prompt is proved here, with this conversation's words."""
+        flat = _Flat(rendering.pieces)
+        notes = rendering.notes
         regions: list[tuple[int, int]] = []
         last = len(conversation.messages) - 1
         for index, message in enumerate(conversation.messages):
             if not message.is_trained:
                 continue
-            prompt = self.renderer.prompt_before(conversation, index)
-            if index == last and not rendering.text.startswith(prompt):
-                rendering = _spliced(conversation, rendering, prompt, index)
-            start = self._answer_start(conversation, rendering, prompt, index)
-            regions.append((start, self._answer_end(conversation, rendering, index)))
-        return self._laid_out(conversation, rendering, regions)
+            prompt = self.renderer.prompt_before(conversation, rendering, index)
+            asked = _Flat(prompt.pieces).text
+            if index == last:
+                self.renderer.prove_prompt(conversation, index, prompt)
+                if not flat.text.startswith(asked):
+                    flat = _spliced(conversation, rendering, flat, asked)
+                    notes = (*notes, "last answer spliced")
+            marks = _marks_of_turn(conversation, rendering, flat, index)
+            is_prefix = flat.text.startswith(asked) and len(asked) <= marks[0]
+            start = len(asked) if is_prefix else marks[0]
+            regions.append((start, self._answer_end(conversation, flat, marks[-1], index)))
+        return self._skeleton_of(flat, regions, notes)
 
-    def _answer_start(
-        self, conversation: Conversation, rendering: Rendering, prompt: str, index: int
+    def _answer_end(
+        self, conversation: Conversation, flat: _Flat, last_word: int, index: int
     ) -> int:
-        """Where the model starts to write: at the end of the prompt, else at the first word."""
-        spans = _spans_of_turn(conversation, rendering, index)
-        is_prefix = rendering.text.startswith(prompt) and len(prompt) <= spans[0].start
-        return len(prompt) if is_prefix else spans[0].start
-
-    def _answer_end(self, conversation: Conversation, rendering: Rendering, index: int) -> int:
         """The end of the end-of-turn token in the literal after the turn's last words."""
-        last = _spans_of_turn(conversation, rendering, index)[-1]
-        following = [span.start for span in rendering.spans if span.start >= last.end]
-        stop = min(following, default=len(rendering.text))
-        for cut in self._cuts(rendering.text, last.end, stop):
-            if cut.token_id in self.end_ids:
-                return cut.end
+        stop = min((place for place in flat.marks if place > last_word), default=len(flat.text))
+        for start, end, token_id in self._added_tokens.find(flat.text, last_word + 1, stop):
+            if token_id in self.end_ids:
+                return max(end, start)
         raise RowError(
             f"row {conversation.id}: the template writes no end-of-turn token after turn {index}",
             row_id=conversation.id,
             reason="no_end_of_turn",
         )
 
-    def _laid_out(
-        self, conversation: Conversation, rendering: Rendering, regions: list[tuple[int, int]]
+    def _skeleton_of(
+        self, flat: _Flat, regions: Sequence[tuple[int, int]], notes: tuple[str, ...]
+    ) -> _Skeleton:
+        items: list[_Control | _Stretch] = []
+        place = 0
+        image_id = self.tokenizer.id_of(self.image_mark) if self.image_mark else None
+        for start, end, token_id in self._added_tokens.find(flat.text, 0, len(flat.text)):
+            if start > place:
+                items.append(_stretch(flat, place, start, regions))
+            is_image = token_id == image_id
+            trained = not is_image and any(start < b and end > a for a, b in regions)
+            items.append(_Control(token_id, trained, is_image))
+            place = end
+        if place < len(flat.text):
+            items.append(_stretch(flat, place, len(flat.text), regions))
+        return _Skeleton(tuple(items), notes)
+
+    def _fill(
+        self, conversation: Conversation, words: Sequence[Word], skeleton: _Skeleton
     ) -> Layout:
         ids: list[int] = []
         trained: list[bool] = []
         images: list[int] = []
-        for token_id, start, end, is_mark in self._tokens(rendering):
-            if is_mark:
-                images.append(len(ids))
-            ids.append(token_id)
-            trained.append(not is_mark and any(start < b and end > a for a, b in regions))
-        expected = len(conversation.images)
-        if len(images) != expected:
+        for item in skeleton.items:
+            if isinstance(item, _Control):
+                if item.is_image:
+                    images.append(len(ids))
+                ids.append(item.token_id)
+                trained.append(item.trained)
+            else:
+                found, flags = self._encode(item, words)
+                ids += found
+                trained += flags
+        if len(images) != (expected := len(conversation.images)):
             raise RowError(
                 f"row {conversation.id}: the template writes {len(images)} image marks "
                 f"for {expected} images",
                 row_id=conversation.id,
-                reason="no_image_token" if not images else "image_count",
+                reason="image_count" if images else "no_image_token",
                 next_step="the checkpoint's chat template has no rule for these pictures",
             )
-        return Layout(tuple(ids), tuple(trained), tuple(images), rendering.notes)
+        return Layout(tuple(ids), tuple(trained), tuple(images), skeleton.notes)
 
-    def _tokens(self, rendering: Rendering) -> Iterator[tuple[int, int, int, bool]]:
-        """(id, start, end, is image mark) of each token, offsets in characters of the text."""
-        place = 0
-        text = rendering.text
-        image_id = self.tokenizer.id_of(self.image_mark) if self.image_mark else None
-        for cut in self._literal_cuts(rendering):
-            yield from self._plain_tokens(text, place, cut.start)
-            yield cut.token_id, cut.start, cut.end, cut.token_id == image_id
-            place = cut.end
-        yield from self._plain_tokens(text, place, len(text))
+    def _encode(self, stretch: _Stretch, words: Sequence[Word]) -> tuple[list[int], list[bool]]:
+        """Ids of a stretch; a token is trained when its characters overlap what is trained."""
+        texts = [p if isinstance(p, str) else words[p].text for p in stretch.pieces]
+        ids, offsets = self.tokenizer.encode("".join(texts))
+        if not any(stretch.trained):
+            return ids, [False] * len(ids)
+        ranges, place = [], 0
+        for text, is_trained in zip(texts, stretch.trained, strict=True):
+            if is_trained:
+                ranges.append((place, place + len(text)))
+            place += len(text)
+        return ids, [any(a < stop and b > start for start, stop in ranges) for a, b in offsets]
 
-    def _plain_tokens(
-        self, text: str, start: int, end: int
-    ) -> Iterator[tuple[int, int, int, bool]]:
-        if start >= end:
-            return
-        ids, offsets = self.tokenizer.encode(text[start:end])
-        for token_id, (a, b) in zip(ids, offsets, strict=True):
-            yield token_id, start + a, start + b, False
-
-    def _literal_cuts(self, rendering: Rendering) -> Iterator[_Cut]:
-        place = 0
-        for span in rendering.spans:
-            yield from self._cuts(rendering.text, place, span.start)
-            place = span.end
-        yield from self._cuts(rendering.text, place, len(rendering.text))
-
-    def _cuts(self, text: str, start: int, end: int) -> Iterator[_Cut]:
-        """Added tokens in the literal [start, end); those that swallow blanks take them along."""
-        pattern, ids = self._added_tokens()
-        settings = self.tokenizer.added() if self._swallows else {}  # a slow call
-        for match in pattern.finditer(text, start, end):
-            token_id = ids[match[0]]
-            a, b = match.span()
-            if settings and settings[token_id].lstrip:
-                a = len(text[:a].rstrip())
-            if settings and settings[token_id].rstrip:
-                b = len(text) - len(text[b:].lstrip())
-            yield _Cut(a, b, token_id)
-
-    def _added_tokens(self) -> tuple[re.Pattern[str], dict[str, int]]:
+    @property
+    def _added_tokens(self) -> _AddedTokens:
         if self._added is None:
-            added = self.tokenizer.added()
-            ids = {token.content: token_id for token_id, token in added.items()}
-            self._swallows = any(token.lstrip or token.rstrip for token in added.values())
-            longest_first = sorted(ids, key=len, reverse=True)
-            pattern = "|".join(map(re.escape, longest_first)) or "(?!)"
-            self._added = re.compile(pattern), ids
+            self._added = _AddedTokens(self.tokenizer.added())
         return self._added
 
 
-def _layout_key(conversation: Conversation) -> Any:
+class _Flat:
+    """A marked rendering as one string, each mark a single character that no literal holds."""
+
+    def __init__(self, pieces: Sequence[str | int], first: int = MARKS_FROM) -> None:
+        self.text = "".join(p if isinstance(p, str) else chr(first + p) for p in pieces)
+        self.marks = {
+            place: ord(character) - MARKS_FROM
+            for place, character in enumerate(self.text)
+            if ord(character) >= MARKS_FROM
+        }
+
+
+class _AddedTokens:
+    """Finds added tokens in literals; those that swallow blanks take them along."""
+
+    def __init__(self, added: dict[int, Any]) -> None:
+        self._settings = added
+        self._ids = {token.content: token_id for token_id, token in added.items()}
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    def find(self, text: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """(start, end, id) of each added token in text[start:end]."""
+        for match in self._pattern.finditer(text, start, end):
+            token_id = self._ids[match[0]]
+            a, b = match.span()
+            if self._settings[token_id].lstrip:
+                a = len(text[:a].rstrip())
+            if self._settings[token_id].rstrip:
+                b = len(text) - len(text[b:].lstrip())
+            yield a, b, token_id
+
+
+def _kept(
+    store: OrderedDict[Hashable, Any], key: Hashable, most: int, make: Callable[[], Any]
+) -> Any:
+    value = store.get(key)
+    if value is None:
+        value = store[key] = make()
+        if len(store) > most:
+            store.popitem(last=False)
+    return value
+
+
+def _layout_key(conversation: Conversation) -> Hashable:
     return tuple(
         (
             message.role,
@@ -249,45 +315,47 @@ def _layout_key(conversation: Conversation) -> Any:
     )
 
 
-def _spans_of_turn(conversation: Conversation, rendering: Rendering, index: int) -> list[Span]:
-    spans = rendering.of_message(index)
-    if not spans:
+def _marks_of_turn(
+    conversation: Conversation, rendering: Rendering, flat: _Flat, index: int
+) -> list[int]:
+    """Places of a turn's marks in the flat text, in order."""
+    marks = [p for p, word in flat.marks.items() if rendering.words[word].message == index]
+    if not marks:
         raise RowError(
             f"row {conversation.id}: turn {index} (assistant) has no words to train",
             row_id=conversation.id,
             reason="no_words",
             next_step="drop the row, or set train=False on that turn",
         )
-    return spans
+    return marks
 
 
-def _spliced(
-    conversation: Conversation, rendering: Rendering, prompt: str, index: int
-) -> Rendering:
-    """Prompt + answer, where the template's history is not what inference will see."""
-    first = _spans_of_turn(conversation, rendering, index)[0]
-    text = prompt + rendering.text[first.start :]
-    shift = len(prompt) - first.start
-    kept = _common_prefix(prompt, rendering.text)
-    history = [span for span in rendering.spans if span.end <= kept]
-    answer = [
-        Span(span.start + shift, span.end + shift, span.message)
-        for span in rendering.spans
-        if span.start >= first.start
-    ]
-    lost = [s for s in rendering.spans if s.end > kept and s.start < first.start]
-    if lost:
+def _stretch(flat: _Flat, start: int, end: int, regions: Sequence[tuple[int, int]]) -> _Stretch:
+    """Cut text[start:end] at its marks and at the edges of the trained regions."""
+    edges = {start, end}
+    edges.update(edge for region in regions for edge in region if start < edge < end)
+    for place in flat.marks:
+        if start <= place < end:
+            edges.update((place, place + 1))
+    ordered = sorted(edges)
+    pieces, trained = [], []
+    for a, b in pairwise(ordered):
+        pieces.append(flat.marks[a] if a in flat.marks else flat.text[a:b])
+        trained.append(any(a < stop and b > begin for begin, stop in regions))
+    return _Stretch(tuple(pieces), tuple(trained))
+
+
+def _spliced(conversation: Conversation, rendering: Rendering, flat: _Flat, asked: str) -> _Flat:
+    """Prompt + last answer, where the template's history is not what inference will see."""
+    answer = _marks_of_turn(conversation, rendering, flat, len(conversation.messages) - 1)
+    spliced = _Flat([asked + flat.text[answer[0] :]])
+    in_prompt = {ord(c) - MARKS_FROM for c in asked if ord(c) >= MARKS_FROM}
+    before = {word for place, word in flat.marks.items() if place < answer[0]}
+    if lost := sorted(before - in_prompt):
         raise RowError(
-            f"row {conversation.id}: the prompt of the last answer differs from the template's "
-            f"history within turn {lost[0].message}",
+            f"row {conversation.id}: the prompt of the last answer leaves out words of turn "
+            f"{rendering.words[lost[0]].message}",
             row_id=conversation.id,
             reason="template_changes_words",
         )
-    return Rendering(text, tuple(history + answer), (*rendering.notes, "last answer spliced"))
-
-
-def _common_prefix(a: str, b: str) -> int:
-    for place, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return place
-    return min(len(a), len(b))
+    return spliced

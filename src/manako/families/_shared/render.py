@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ THINKING_TAGS = ("<think>", "</think>", "<|channel>", "<channel|>", "[THINK]", "
 CLOSING_TAGS = ("</think>", "<channel|>", "[/THINK]")
 THINKING_SWITCH = "enable_thinking"
 PRIVATE_USE = range(0xE000, 0xF8E0, 16)
+ANY_PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 MAX_CACHED_SHAPES = 4096
 
 
@@ -36,24 +37,60 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Rendering:
-    """A rendered conversation: text, the spans of words in order, and what was left out."""
-
-    text: str
-    spans: tuple[Span, ...]
-    notes: tuple[str, ...] = ()
-
-    def of_message(self, index: int) -> list[Span]:
-        return [span for span in self.spans if span.message == index]
-
-
-@dataclass(frozen=True)
-class _Words:
+class Word:
     """A stretch of words that a mark stands for; thinking may be left out by a template."""
 
     text: str
     message: int
     may_vanish: bool
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A rendered conversation: what the template wrote, with a mark for each stretch of words.
+
+    `pieces` alternate between literals (str) and indices into `words` (int). Everything but the
+    words themselves depends on `key` alone, so what is computed from it may be kept.
+    """
+
+    key: Hashable
+    pieces: tuple[str | int, ...]
+    words: tuple[Word, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(p if isinstance(p, str) else self.words[p].text for p in self.pieces)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Where the words stand in `text`."""
+        spans, place = [], 0
+        for piece in self.pieces:
+            if isinstance(piece, str):
+                place += len(piece)
+                continue
+            word = self.words[piece]
+            spans.append(Span(place, place + len(word.text), word.message))
+            place += len(word.text)
+        return tuple(spans)
+
+    def of_message(self, index: int) -> list[Span]:
+        return [span for span in self.spans if span.message == index]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the template left out, by name."""
+        shown = sum(1 for piece in self.pieces if isinstance(piece, int))
+        return ("thinking left out by the template",) if shown < len(self.words) else ()
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a conversation is marked: its marks, its template switches, whether tags are cut."""
+
+    base: int
+    cut_tags: bool
+    options: tuple[tuple[str, Any], ...]
 
 
 class Renderer:
@@ -62,10 +99,11 @@ class Renderer:
     def __init__(self, template: ChatTemplate) -> None:
         self.template = template
         self._as_string: dict[str, bool] = {}
-        self._marked: OrderedDict[Any, str] = OrderedDict()
+        self._shapes: OrderedDict[Hashable, tuple[str | int, ...]] = OrderedDict()
+        self._thinking_tags = tuple(tag for tag in THINKING_TAGS if template.names(tag))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"template": self.template, "_as_string": {}, "_marked": OrderedDict()}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Renderer, (self.template,)
 
     def options(self, conversation: Conversation) -> dict[str, Any]:
         """Template switches, fixed for all renderings of one conversation."""
@@ -73,86 +111,73 @@ class Renderer:
             return {}
         return {THINKING_SWITCH: any(_thinks(message) for message in conversation.messages)}
 
-    def prompt_text(self, conversation: Conversation) -> str:
-        """What the model is asked, rendered for real."""
-        messages = self._plain(conversation.messages)
-        return self.template.render(
-            messages, add_generation_prompt=True, **self.options(conversation)
-        )
-
     def render(self, conversation: Conversation, *, prompt: bool = False) -> Rendering:
-        """The conversation's text with its word spans; with `prompt`, the head of the answer too.
+        """The conversation's text with its words' places; with `prompt`, the answer's head too.
 
         Raises `RowError` when the template changes the words, `TemplateError` when it fails.
         """
         options = self.options(conversation)
-        plain = self._plain(conversation.messages)
-        text = self.template.render(plain, add_generation_prompt=prompt, **options)
-        for cut_tags in (True, False):
-            rendering = self._filled(conversation, options, prompt=prompt, cut_tags=cut_tags)
-            if isinstance(rendering, Rendering) and rendering.text == text:
-                return rendering
-        raise _changed(conversation, text, rendering)
-
-    def prompt_before(self, conversation: Conversation, index: int) -> str:
-        """The prompt that asks for message `index`: the last one's is rendered for real, earlier
-        ones are put together from the marked rendering that `render` proves."""
-        before = Conversation(conversation.messages[:index], id=conversation.id)
-        if not before.messages:
-            return ""
-        options = self.options(conversation)
-        if index < len(conversation.messages) - 1:
-            filled = self._filled(before, options, prompt=True, cut_tags=True)
-            if isinstance(filled, Rendering):
-                return filled.text
-        return self.template.render(
-            self._plain(before.messages), add_generation_prompt=True, **options
-        )
-
-    def _filled(
-        self, conversation: Conversation, options: dict[str, Any], *, prompt: bool, cut_tags: bool
-    ) -> Rendering | RowError:
-        """The marked rendering with the words put back, or why that cannot be."""
         base = _unused_base(conversation)
-        messages, words = self._mark(conversation.messages, base, cut_tags)
-        key = (base, prompt, tuple(options.items()), _frozen(messages))
-        marked = self._marked.get(key)
-        if marked is None:
-            marked = self.template.render(messages, add_generation_prompt=prompt, **options)
-            self._marked[key] = marked
-            if len(self._marked) > MAX_CACHED_SHAPES:
-                self._marked.popitem(last=False)
-        return _put_back(marked, words, base, conversation)
+        plain = [self._message(m.role, _contents(m)) for m in conversation.messages]
+        text = self.template.render(plain, add_generation_prompt=prompt, **options)
+        refusal: Rendering | RowError | None = None
+        for cut_tags in (True, False):
+            way = _Way(base, cut_tags, tuple(options.items()))
+            rendering = self._marked(conversation, way, prompt=prompt)
+            refusal = _lost_word(conversation, rendering) or rendering
+            if rendering is refusal and rendering.text == text:
+                return rendering
+        raise _changed(conversation, text, refusal)
+
+    def prompt_before(
+        self, conversation: Conversation, rendering: Rendering, index: int
+    ) -> Rendering:
+        """The prompt that asks for message `index`, marked as `rendering` is: the same words have
+        the same numbers. It is not rendered with the words in; `prove_prompt` does that."""
+        before = Conversation(conversation.messages[:index], id=conversation.id)
+        way: _Way = rendering.key[0]  # type: ignore[index]
+        return self._marked(before, way, prompt=True)
+
+    def prove_prompt(self, conversation: Conversation, index: int, prompt: Rendering) -> None:
+        """Raise `RowError` unless the prompt rendered for real equals the marked one filled in."""
+        plain = [self._message(m.role, _contents(m)) for m in conversation.messages[:index]]
+        options = self.options(conversation)
+        text = self.template.render(plain, add_generation_prompt=True, **options)
+        if text != prompt.text:
+            raise _changed(conversation, text, prompt)
+
+    def _marked(self, conversation: Conversation, way: _Way, *, prompt: bool) -> Rendering:
+        messages, words = self._mark(conversation.messages, way)
+        key = (way, prompt, _frozen(messages))
+        pieces = self._shapes.get(key)
+        if pieces is None:
+            marked = self.template.render(
+                messages, add_generation_prompt=prompt, **dict(way.options)
+            )
+            pieces = self._shapes[key] = tuple(_pieces(marked, way.base))
+            if len(self._shapes) > MAX_CACHED_SHAPES:
+                self._shapes.popitem(last=False)
+        _check_marks(conversation, pieces, words)
+        return Rendering(key, pieces, tuple(words))
 
     def _mark(
-        self, messages: Sequence[Message], base: int, cut_tags: bool
-    ) -> tuple[list[dict[str, Any]], list[_Words]]:
-        words: list[_Words] = []
+        self, messages: Sequence[Message], way: _Way
+    ) -> tuple[list[dict[str, Any]], list[Word]]:
+        words: list[Word] = []
         marked = []
         for index, message in enumerate(messages):
-            tags = self._tags(message) if cut_tags else ()
+            tags = self._tags(message) if way.cut_tags else ()
             contents: list[Any] = []
             for part in message.content:
                 if isinstance(part, Text):
-                    contents.append(_marked_text(part.text, tags, index, words, base))
+                    contents.append(_marked_text(part.text, tags, index, words, way.base))
                 else:
                     contents.append(part)
             marked.append(self._message(message.role, contents))
         return marked, words
 
     def _tags(self, message: Message) -> tuple[str, ...]:
-        if message.role != "assistant":
-            return ()
-        return tuple(tag for tag in THINKING_TAGS if self.template.names(tag))
-
-    def _plain(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        return [
-            self._message(
-                message.role,
-                [part.text if isinstance(part, Text) else part for part in message.content],
-            )
-            for message in messages
-        ]
+        return self._thinking_tags if message.role == "assistant" else ()
 
     def _message(self, role: str, contents: list[Any]) -> dict[str, Any]:
         if self._takes_string(role):
@@ -182,6 +207,10 @@ class Renderer:
         return self._message(role, [text])
 
 
+def _contents(message: Message) -> list[Any]:
+    return [part.text if isinstance(part, Text) else part for part in message.content]
+
+
 def _template_part(part: Any) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
@@ -195,12 +224,16 @@ def _thinks(message: Message) -> bool:
 
 
 def _unused_base(conversation: Conversation) -> int:
-    """A private-use code point that no text of the conversation contains."""
-    text = "".join(message.text for message in conversation.messages)
-    if text.isascii():
-        return PRIVATE_USE[0]
+    """A private-use code point such that neither it nor the eleven after it are in the text."""
+    taken = {
+        ord(character)
+        for message in conversation.messages
+        for part in message.content
+        if isinstance(part, Text)
+        for character in ANY_PRIVATE_USE.findall(part.text)
+    }
     for base in PRIVATE_USE:
-        if not any(chr(base + offset) in text for offset in range(12)):
+        if not taken.intersection(range(base, base + 12)):
             return base
     raise RowError(
         f"row {conversation.id}: its text uses every private-use character",
@@ -215,7 +248,7 @@ def _mark_text(index: int, base: int) -> str:
 
 
 def _marked_text(
-    text: str, tags: tuple[str, ...], message: int, words: list[_Words], base: int
+    text: str, tags: tuple[str, ...], message: int, words: list[Word], base: int
 ) -> str:
     """`text` with a mark for each stretch of words between edge blanks and thinking tags."""
     if not text.strip():
@@ -230,7 +263,7 @@ def _marked_text(
             continue
         head = len(stretch) - len(stretch.lstrip())
         mark = _mark_text(len(words), base)
-        words.append(_Words(inner, message, may_vanish=place < last_closing))
+        words.append(Word(inner, message, may_vanish=place < last_closing))
         marked.append(stretch[:head] + mark + stretch[head + len(inner) :])
     return "".join(marked)
 
@@ -241,43 +274,38 @@ def _cut_at(text: str, tags: tuple[str, ...]) -> list[str]:
     return [piece for piece in re.split(f"({'|'.join(map(re.escape, tags))})", text) if piece]
 
 
-def _put_back(
-    marked: str, words: list[_Words], base: int, conversation: Conversation
-) -> Rendering | RowError:
-    pieces: list[str] = []
-    spans: list[Span] = []
-    seen: set[int] = set()
-    place = 0
-    for literal, index in _pieces(marked, base):
-        pieces.append(literal)
-        place += len(literal)
-        if index is None:
-            continue
-        if index >= len(words) or index in seen:
-            return _refusal(conversation, words[min(index, len(words) - 1)], "repeats the words")
-        seen.add(index)
-        found = words[index]
-        pieces.append(found.text)
-        spans.append(Span(place, place + len(found.text), found.message))
-        place += len(found.text)
-    missing = [word for number, word in enumerate(words) if number not in seen]
-    if lost := next((word for word in missing if not word.may_vanish), None):
-        return _refusal(conversation, lost, "leaves the words out")
-    notes = ("thinking left out by the template",) if missing else ()
-    return Rendering("".join(pieces), tuple(spans), notes)
-
-
-def _pieces(marked: str, base: int) -> Iterator[tuple[str, int | None]]:
+def _pieces(marked: str, base: int) -> Iterator[str | int]:
+    """Literals and word numbers of a marked rendering, in order; empty literals are left out."""
     digits = f"[{chr(base + 2)}-{chr(base + 11)}]+"
     place = 0
     for match in re.finditer(f"{chr(base)}({digits}){chr(base + 1)}", marked):
-        number = "".join(str(ord(digit) - base - 2) for digit in match[1])
-        yield marked[place : match.start()], int(number)
+        if match.start() > place:
+            yield marked[place : match.start()]
+        yield int("".join(str(ord(digit) - base - 2) for digit in match[1]))
         place = match.end()
-    yield marked[place:], None
+    if place < len(marked):
+        yield marked[place:]
 
 
-def _refusal(conversation: Conversation, word: _Words, what: str) -> RowError:
+def _check_marks(
+    conversation: Conversation, pieces: Sequence[str | int], words: Sequence[Word]
+) -> None:
+    """Raise `RowError` where a mark stands twice."""
+    shown = [piece for piece in pieces if isinstance(piece, int)]
+    if len(set(shown)) < len(shown):
+        repeated = next(piece for piece in shown if shown.count(piece) > 1)
+        raise _refusal(conversation, words[repeated], "repeats the words")
+
+
+def _lost_word(conversation: Conversation, rendering: Rendering) -> RowError | None:
+    shown = {piece for piece in rendering.pieces if isinstance(piece, int)}
+    for number, word in enumerate(rendering.words):
+        if number not in shown and not word.may_vanish:
+            return _refusal(conversation, word, "leaves the words out")
+    return None
+
+
+def _refusal(conversation: Conversation, word: Word, what: str) -> RowError:
     role = conversation.messages[word.message].role
     return RowError(
         f"row {conversation.id}: the chat template {what} of turn {word.message} ({role}): "
@@ -288,9 +316,11 @@ def _refusal(conversation: Conversation, word: _Words, what: str) -> RowError:
     )
 
 
-def _changed(conversation: Conversation, text: str, filled: Rendering | RowError) -> RowError:
-    if isinstance(filled, RowError):
-        return filled
+def _changed(
+    conversation: Conversation, text: str, filled: Rendering | RowError | None
+) -> RowError:
+    if not isinstance(filled, Rendering):
+        return filled or RowError(f"row {conversation.id}: cannot be rendered")
     place = next(
         (i for i, (a, b) in enumerate(zip(text, filled.text, strict=False)) if a != b),
         min(len(text), len(filled.text)),

@@ -26,6 +26,9 @@ MAX_OUTPUT_CHARACTERS = 8_000_000
 PINNED_CLOCK = "2026-01-01T00:00:00"
 """What `strftime_now` tells every template, so that tokens do not depend on the day."""
 
+CHECK_FILTER = "check_deadline "
+"""With a blank, so that no template can name it. It takes the context, so it is never folded."""
+
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -115,9 +118,9 @@ def _environment(clock: str) -> jinja2.Environment:
 
         def _checked(self, node: Any) -> nodes.Node:
             node = self.generic_visit(node)
-            call = nodes.Call(nodes.EnvironmentAttribute("check"), [], [], None, None)
-            statement = nodes.ExprStmt(call, lineno=node.lineno)
-            node.body.insert(0, statement.set_lineno(node.lineno))
+            # A filter compiles to a plain call; a call would go through the sandbox's own checks.
+            call = nodes.Filter(nodes.Const(0), CHECK_FILTER, [], [], None, None)
+            node.body.insert(0, nodes.ExprStmt(call).set_lineno(node.lineno))
             return node  # type: ignore[no-any-return]
 
         def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
@@ -128,7 +131,6 @@ def _environment(clock: str) -> jinja2.Environment:
 
     class Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         intercepted_binops = frozenset(["*", "**", "+", "%"])
-        check = staticmethod(_check)
 
         def _parse(self, source: str, name: Any, filename: Any) -> nodes.Template:
             tree = Watched().visit(super()._parse(source, name, filename))
@@ -149,6 +151,7 @@ def _environment(clock: str) -> jinja2.Environment:
         extensions=[jinja2.ext.loopcontrols, _generation_tag()],
     )
     environment.filters["tojson"] = _to_json
+    environment.filters[CHECK_FILTER] = jinja2.pass_context(lambda context, length: _check(length))
     for name in ("center", "indent", "format", "wordwrap", "replace"):
         environment.filters[name] = _bounded(name, environment.filters[name])
     environment.globals["raise_exception"] = _raise_exception
