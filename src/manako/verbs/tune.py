@@ -1,16 +1,148 @@
-"""Tune: train by a recipe."""
+"""Tune: train by a recipe, in this process or in one of its own that no terminal can end.
+
+`python -m manako.verbs.tune RUN LOCK` is the process of a run that was started in the background:
+it trains by `RUN/start.yaml`, holds the lock whose descriptor its starter handed down, and says in
+`process.json` how it ended.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from manako.core.errors import ManakoError
+from manako.core.files import write_error, write_json, write_text
+from manako.core.recipe import Recipe
+from manako.verbs.exits import Exit, exit_of
+from manako.verbs.runs import LOG, PROCESS, hold
 
 if TYPE_CHECKING:
-    from manako.core.recipe import Recipe
-    from manako.train.loop import Outcome
+    from manako.train.outcome import Outcome
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+START_RECIPE = "start.yaml"
+"""The recipe, as resolved, that a process in the background is handed."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def train(recipe: Recipe) -> Outcome:
-    """Train in this process, and go on from the last checkpoint where `output_dir` has one."""
+class StoppedEarly(BaseException):
+    """The run was asked to stop before training began; there is nothing to save."""
+
+
+def train(recipe: Recipe, *, listener: Listener = lambda event: None) -> Outcome:
+    """Train in this process, and go on from the last checkpoint where `output_dir` has one.
+
+    `listener` is handed every event of the run as it happens (`train.loop.run_training`).
+
+    Raises `InputError` when another process trains there, `ResumeError` when the run cannot go on
+    (nothing remains, or other data or settings), and what `train.loop.run_training` raises.
+    """
+    folder = Path(recipe.output_dir)
+    with hold(folder), _recorded(folder) as ending:
+        outcome = _train(recipe, listener)
+        ending["exit_code"] = outcome.exit_code
+    return outcome
+
+
+def start_training(recipe: Recipe) -> Path:
+    """Train in a process of its own, in a session of its own; the run's folder.
+
+    What closes a terminal does not reach it. Raises `InputError` when a run goes on there already.
+    """
+    folder = Path(recipe.output_dir)
+    with hold(folder) as lock:
+        write_text(folder / START_RECIPE, recipe.to_yaml())
+        _write_process(folder, pid=None, started=time.time())
+        _spawn(folder, lock)
+    return folder
+
+
+def _train(recipe: Recipe, listener: Listener = lambda event: None) -> Outcome:
     from manako.train.loop import run_training
 
-    return run_training(recipe)
+    return run_training(recipe, listener=listener)
+
+
+def _spawn(folder: Path, lock: int) -> None:
+    try:
+        log = (folder / LOG).open("ab")
+    except OSError as error:
+        raise write_error(folder / LOG, error) from error
+    with log:
+        subprocess.Popen(
+            [sys.executable, "-m", "manako.verbs.tune", str(folder), str(lock)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
+        )
+
+
+@contextlib.contextmanager
+def _recorded(folder: Path) -> Iterator[dict[str, Any]]:
+    """Say in `process.json` that this process has the run and, at the end, how it ended."""
+    ending: dict[str, Any] = {"exit_code": int(Exit.FAILED)}
+    started = time.time()
+    _write_process(folder, pid=os.getpid(), started=started)
+    try:
+        yield ending
+    except StoppedEarly:
+        ending["exit_code"] = int(Exit.STOPPED)
+        raise
+    except BaseException as error:
+        ending |= {"exit_code": int(exit_of(error)), "error": _described(error)}
+        raise
+    finally:
+        _write_process(folder, pid=os.getpid(), started=started, **ending)
+
+
+def _write_process(folder: Path, **values: Any) -> None:
+    write_json(folder / PROCESS, {"exit_code": None, "error": None, **values})
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    if isinstance(error, ManakoError):
+        return {
+            "kind": type(error).__name__,
+            "message": error.message,
+            "next_step": error.next_step,
+        }
+    return {"kind": type(error).__name__, "message": str(error), "next_step": ""}
+
+
+def _stop_early(number: int, frame: FrameType | None) -> None:
+    raise StoppedEarly
+
+
+def main(folder: Path, lock: int) -> int:
+    """The process of a run in the background; its exit code."""
+    os.set_inheritable(lock, False)  # worker processes must not keep the run's lock
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop_early)
+    try:
+        with _recorded(folder) as ending:
+            outcome = _train(Recipe.load(folder / START_RECIPE))
+            ending["exit_code"] = outcome.exit_code
+    except StoppedEarly:
+        return int(Exit.STOPPED)
+    # Whatever it is goes to the log and `process.json`; there is nobody else to see it.
+    except BaseException as error:  # noqa: BLE001
+        traceback.print_exc()
+        return int(exit_of(error))
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

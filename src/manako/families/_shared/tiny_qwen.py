@@ -58,6 +58,11 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
+DEFAULT_SYSTEM_TURN = (
+    "{%- if loop.first and message['role'] != 'system' -%}"
+    "{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}"
+    "{%- endif -%}"
+)
 DEFAULT_CORPUS = (
     "You are a helpful assistant. What is in the picture? Describe it.",
     "この画像に写っているものを説明してください。数字を順番に読んでください。",
@@ -70,7 +75,7 @@ class TinyQwen:
     """Sizes and settings of a tiny model; the defaults make about 100,000 parameters.
 
     corpus: text the tokenizer is trained on; vocabulary: entries at most, control tokens included.
-    shard: also write the weights as two files with an index, as large checkpoints are.
+    system_turn: whether the template writes Qwen2-VL's default system turn where there is none.
     """
 
     seed: int = 0
@@ -94,6 +99,11 @@ class TinyQwen:
     image_mean: Sequence[float] = CLIP_MEAN
     image_std: Sequence[float] = CLIP_STD
     corpus: Iterable[str] = DEFAULT_CORPUS
+    system_turn: bool = True
+
+    @property
+    def chat_template(self) -> str:
+        return CHAT_TEMPLATE if self.system_turn else CHAT_TEMPLATE.replace(DEFAULT_SYSTEM_TURN, "")
 
 
 def write_checkpoint(folder: Path, tiny: TinyQwen) -> None:
@@ -189,7 +199,7 @@ def write_small_files(
 ) -> None:
     """The JSON files beside the weights."""
     write_json(folder / "config.json", config)
-    write_json(folder / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
+    write_json(folder / "chat_template.json", {"chat_template": tiny.chat_template})
     write_json(
         folder / "preprocessor_config.json",
         {
@@ -233,7 +243,7 @@ def write_small_files(
                 }
                 for token in CONTROL_TOKENS
             },
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": tiny.chat_template,
         },
     )
 
