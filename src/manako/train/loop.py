@@ -1,0 +1,190 @@
+"""The training loop. Read it top to bottom: it is the order of events.
+
+    evaluate → save → next batch → step → log
+
+A checkpoint is written *before* the next batch is taken, so weights, optimizer, random states and
+data position always belong together, and a run that is killed and started again takes the very
+steps that it would have taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from manako.core.errors import ManakoError, ResumeError
+from manako.core.files import write_error
+from manako.nn.batch import make_batch
+from manako.train import checkpoints
+from manako.train.memory import memory_bytes, peak_memory_bytes
+from manako.train.meter import Measured, Meter
+from manako.train.optimizers import set_rates
+from manako.train.outcome import Outcome
+from manako.train.run_folder import RunFolder
+from manako.train.schedules import rate_factor
+from manako.train.setup import Listener, Log, Run, open_run, progress_of
+from manako.train.signals import StopRequest
+from manako.train.step import clip_gradients, training_step, update
+
+if TYPE_CHECKING:
+    from manako.core.recipe import Recipe
+    from manako.data.step import Step
+    from manako.nn.batch import Batch
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run_training(recipe: Recipe, *, listener: Listener = lambda event: None) -> Outcome:
+    """Train by a recipe in this process; go on from the last checkpoint in its `output_dir`.
+
+    listener: is handed every event as it happens: those of `record.jsonl`, and before them
+    `resume` (step, epoch, data position) and `measure` (rows done, rows in all). SIGTERM and
+    Ctrl-C save first and give the outcome `stopped`; SIGHUP is ignored. Raises `ResumeError`
+    where the folder holds another run or a finished one, `WriteError` where the disk is full; the
+    last whole checkpoint is then as it was.
+    """
+    with RunFolder(Path(recipe.output_dir)) as folder, StopRequest() as stop:
+        with _failure_told(folder), contextlib.ExitStack() as closing:
+            run = open_run(recipe, folder, Log(listener), closing)
+            folder.write_recipe(recipe.to_yaml())
+            folder.write_state("running", step=run.step, total_steps=run.total_steps)
+            outcome = _train(run, stop)
+            run.log.write("end", step=run.step, state=outcome.state, seconds=outcome.seconds)
+        folder.write_state(outcome.state, step=outcome.step, total_steps=outcome.total_steps)
+    return outcome
+
+
+def _train(run: Run, stop: StopRequest) -> Outcome:
+    started = time.monotonic() - run.seconds_before
+    meter = Meter()
+    while True:
+        is_new = run.step != run.restored_step  # else all of this was done before it was saved
+        is_done = run.step == run.total_steps
+
+        if is_new and _is_time_to_evaluate(run, is_done):
+            _evaluate(run)
+
+        is_last = is_done or stop.requested
+        if is_new and (is_last or (run.step > 0 and run.step % run.recipe.save_steps == 0)):
+            meter.check()
+            _save(run, time.monotonic() - started)
+
+        if is_last:
+            return _outcome(run, is_done, time.monotonic() - started)
+
+        rates = _step(run, meter)
+
+        if run.step % run.recipe.logging_steps == 0 or run.step in (1, run.total_steps):
+            meter.check()
+            _log(run, meter.read(), rates)
+
+
+def _is_time_to_evaluate(run: Run, is_done: bool) -> bool:
+    evaluation = run.recipe.eval
+    return evaluation is not None and (is_done or run.step % evaluation.every_steps == 0)
+
+
+def _evaluate(run: Run) -> None:
+    if run.validation is None:
+        return
+    begun = time.monotonic()
+    loss = run.validation.loss(run.trainee.model, device=run.device, dtype=run.dtype)
+    run.log.write("eval", step=run.step, loss=loss, seconds=time.monotonic() - begun)
+
+
+def _save(run: Run, seconds: float) -> None:
+    begun = time.monotonic()
+    folder = run.folder.checkpoint(run.step)
+    checkpoints.write(folder, run.trainee, progress_of(run, seconds))
+    run.folder.keep_last(run.recipe.save_total_limit)
+    run.folder.write_state("running", step=run.step, total_steps=run.total_steps)
+    taken = time.monotonic() - begun
+    run.log.write("save", step=run.step, checkpoint=folder.name, seconds=taken)
+
+
+def _step(run: Run, meter: Meter) -> dict[str, float]:
+    """Take the next batch and train on it; the rate of each part."""
+    begun = time.monotonic()
+    step = next(run.loader)
+    waited = time.monotonic() - begun
+    for row_id, reason in step.failed:
+        run.log.write("failed_row", step=step.number, id=row_id, reason=reason)
+    rates = set_rates(run.trainee.optimizers, _rate_factor(run))
+    loss, norms = torch.zeros(()), {}
+    if step.trained_tokens:  # else every row of the step was refused: there is nothing to learn
+        loss = training_step(
+            run.trainee.model,
+            _batches(run, step),
+            trained_tokens=step.trained_tokens,
+            backward=run.accelerator.backward,
+        )
+        norms = clip_gradients(run.trained, run.recipe.max_grad_norm)
+        update(run.trainee.optimizers)
+    run.step = step.number
+    seconds = time.monotonic() - begun
+    meter.add(
+        Measured(step=step, loss=loss, grad_norms=norms, data_wait_seconds=waited, seconds=seconds)
+    )
+    return rates
+
+
+def _batches(run: Run, step: Step) -> Iterator[Batch]:
+    for pack in step.packs:
+        if pack.trained_tokens:
+            yield make_batch(pack, run.trainee.processor, device=run.device, dtype=run.dtype)
+
+
+def _rate_factor(run: Run) -> float:
+    return rate_factor(
+        run.step,
+        total_steps=run.total_steps,
+        kind=run.recipe.lr_scheduler_type,
+        warmup_steps=run.recipe.warmup_steps,
+        decay_ratio=run.recipe.lr_decay_ratio,
+    )
+
+
+def _log(run: Run, measured: Mapping[str, Any], rates: Mapping[str, float]) -> None:
+    run.log.write(
+        "step",
+        step=run.step,
+        epoch=run.loader.epoch,
+        **measured,
+        learning_rates=rates,
+        memory_bytes=memory_bytes(run.device),
+        peak_memory_bytes=peak_memory_bytes(run.device),
+    )
+
+
+def _outcome(run: Run, is_done: bool, seconds: float) -> Outcome:
+    return Outcome(
+        state="finished" if is_done else "stopped",
+        step=run.step,
+        total_steps=run.total_steps,
+        folder=run.folder.path,
+        checkpoint=run.folder.checkpoint(run.step),
+        seconds=seconds,
+    )
+
+
+@contextlib.contextmanager
+def _failure_told(folder: RunFolder) -> Iterator[None]:
+    """Put a failure into `state.json`. A start that was refused leaves the run as it stands."""
+    try:
+        yield
+    except ResumeError:
+        raise
+    except BaseException as error:
+        step = (folder.steps() or [0])[-1]
+        told = str(error) or type(error).__name__
+        with contextlib.suppress(ManakoError):  # the failure itself is what must be seen
+            folder.write_state("failed", step=step, total_steps=None, error=told)
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+            raise write_error(folder.path, error) from error
+        raise

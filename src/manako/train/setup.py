@@ -1,0 +1,295 @@
+"""From a recipe to a run that is ready for its next step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from manako.core.errors import MissingFileError, NotInThisVersion
+from manako.core.family import Family, PartName, Processor, family_of
+from manako.core.record import RecordWriter, forget_after, package_versions
+from manako.data.loader import Loader
+from manako.data.settings import LoaderSettings
+from manako.data.store import Store
+from manako.nn.attention import use_segments
+from manako.nn.checkpoint import fingerprint, load_model
+from manako.train import checkpoints
+from manako.train.board import Board
+from manako.train.checkpoints import Progress, Trainee
+from manako.train.evaluation import Validation
+from manako.train.fit import Fitted
+from manako.train.optimizers import build_optimizers, describe
+from manako.train.parts import TrainedPart, prepare_parts, shrink_frozen
+from manako.train.run_folder import RunFolder
+from manako.train.step import trained_by_part
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from manako.core.recipe import Recipe
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(eq=False)
+class Run:
+    """A run between two steps."""
+
+    recipe: Recipe
+    folder: RunFolder
+    trainee: Trainee
+    parts: Mapping[PartName, TrainedPart]
+    accelerator: Accelerator
+    loader: Loader
+    validation: Validation | None
+    log: Log
+    setting: Mapping[str, Any]
+    total_steps: int
+    step: int = 0
+    restored_step: int | None = None
+    seconds_before: float = 0.0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.accelerator.device)
+
+    @cached_property
+    def trained(self) -> dict[PartName, list[torch.nn.Parameter]]:
+        """Parameters that are trained, per part."""
+        return trained_by_part(self.trainee.model, self.trainee.family)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What pictures are cast to; weights have dtypes of their own."""
+        return torch.bfloat16 if self.recipe.bf16 else torch.float32
+
+
+@dataclass(eq=False)
+class Log:
+    """Where events go: the record, the listener, and TensorBoard where it was asked for."""
+
+    listener: Listener
+    record: RecordWriter | None = None
+    board: Board | None = None
+
+    def open(self, recipe: Recipe, folder: RunFolder, *, step: int | None) -> None:
+        """Open the files. With `step`, what was recorded after it is forgotten: it is made again;
+        without, the record starts anew."""
+        if step is None:
+            folder.record.unlink(missing_ok=True)
+        else:
+            forget_after(folder.record, step)
+        self.board = Board(recipe, folder.path, step=step or 0)
+        self.record = RecordWriter(folder.record, verb="train")
+
+    def close(self) -> None:
+        for each in (self.record, self.board):
+            if each is not None:
+                each.close()
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Record an event, then tell it."""
+        if self.record is not None:
+            self.record.write(kind, **fields)
+        if self.board is not None:
+            self.board.write(kind, fields)
+        self.tell(kind, **fields)
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Tell the listener alone."""
+        self.listener({"kind": kind, **fields})
+
+
+def open_run(recipe: Recipe, folder: RunFolder, log: Log, closing: contextlib.ExitStack) -> Run:
+    """Everything of a run, restored to its last checkpoint where there is one.
+
+    What can be refused is refused before weights are read. What must be closed is left to
+    `closing`. Raises every error of recipe, data, checkpoint and resume.
+    """
+    latest = folder.latest()
+    before = checkpoints.read_progress(latest) if latest else None
+    if before:
+        checkpoints.check_recipe(recipe, before, folder.path)
+        log.tell("resume", **_position(before))
+    base = _model_folder(recipe)
+    family = family_of(base)
+    processor = _open_processor(recipe, family, base)
+    fitted = Fitted(processor, recipe.pack_tokens, recipe.too_long)
+    loader = closing.enter_context(_open_loader(recipe, fitted, folder, log))
+    if before:
+        loader.restore(before.loader)
+    loader.check_first()
+    validation = _open_validation(recipe, fitted)
+    closing.callback(log.close)
+    log.open(recipe, folder, step=before.step if before else None)
+    accelerator = _open_accelerator(recipe)
+    closing.callback(_forget_accelerator)
+    torch.manual_seed(recipe.seed)  # adapters and dropout; the order of data has its own seed
+    trainee, parts = _open_trainee(recipe, accelerator, family, processor, base, latest)
+    run = Run(
+        recipe=recipe,
+        folder=folder,
+        trainee=trainee,
+        parts=parts,
+        accelerator=accelerator,
+        loader=loader,
+        validation=validation,
+        log=log,
+        setting=_setting(accelerator, trainee),
+        total_steps=loader.total_steps,
+    )
+    if latest and before:
+        _go_on(run, latest, before)
+    else:
+        log.write("setup", **setup_fields(run))
+    return run
+
+
+def _go_on(run: Run, latest: Path, before: Progress) -> None:
+    checkpoints.restore(latest, run.trainee)
+    run.step = run.restored_step = before.step
+    run.seconds_before = before.seconds
+    differing = checkpoints.other_setting(before, run.setting)
+    run.log.write("resumed", **_position(before), not_bit_for_bit=differing)
+
+
+def progress_of(run: Run, seconds: float) -> Progress:
+    """Where a run is, as its checkpoint says it."""
+    return Progress(
+        step=run.step,
+        total_steps=run.total_steps,
+        epoch=run.loader.epoch,
+        positions=run.loader.positions,
+        seconds=seconds,
+        loader=run.loader.state(),
+        recipe=run.recipe.to_dict(),
+        setting=run.setting,
+    )
+
+
+def setup_fields(run: Run) -> dict[str, Any]:
+    """What is recorded once: what is trained, on what, with which implementations."""
+    return {
+        "model": run.recipe.model,
+        "family": run.trainee.family.name,
+        "parts": {part: asdict(trained) for part, trained in run.parts.items()},
+        "pixel_rule": asdict(run.trainee.processor.pixel_rule),
+        "total_steps": run.total_steps,
+        "rows": run.loader.total_rows,
+        **run.setting,
+    }
+
+
+def _position(progress: Progress) -> dict[str, Any]:
+    return {
+        "step": progress.step,
+        "total_steps": progress.total_steps,
+        "epoch": progress.epoch,
+        "positions": progress.positions,
+    }
+
+
+def _model_folder(recipe: Recipe) -> Path:
+    folder = Path(recipe.model)
+    if not folder.is_dir():
+        raise MissingFileError(
+            f"model: no such folder: {recipe.model}",
+            next_step="give the folder of a checkpoint; models by Hub id are not in this version",
+        )
+    return folder
+
+
+def _open_processor(recipe: Recipe, family: Family, base: Path) -> Processor:
+    processor = family.open(base)
+    if recipe.min_pixels is None and recipe.max_pixels is None:
+        return processor
+    return processor.with_pixel_limits(min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+
+
+def _open_loader(recipe: Recipe, fitted: Fitted, folder: RunFolder, log: Log) -> Loader:
+    return Loader(
+        LoaderSettings.of(recipe),
+        {source.name: Store.open(source.path) for source in recipe.data},
+        measure=fitted.measure,
+        encode=fitted.encode,
+        fingerprint=fitted.processor.fingerprint,
+        workers=recipe.dataloader_num_workers,
+        lengths_folder=folder.lengths,
+        progress=lambda done, total: log.tell("measure", done=done, total=total),
+    )
+
+
+def _open_validation(recipe: Recipe, fitted: Fitted) -> Validation | None:
+    if recipe.eval is None:
+        return None
+    return Validation(recipe, Store.open(recipe.eval.data), fitted)
+
+
+def _open_trainee(
+    recipe: Recipe,
+    accelerator: Accelerator,
+    family: Family,
+    processor: Processor,
+    base: Path,
+    latest: Path | None,
+) -> tuple[Trainee, dict[PartName, TrainedPart]]:
+    """The model on its device with what trains it; adapters start fresh, and are restored later."""
+    is_adapter = any(part.how == "lora" for part in recipe.part_settings().values())
+    model = load_model(base if latest is None or is_adapter else latest, family)
+    use_segments(model)
+    parts = prepare_parts(model, family, recipe)
+    if recipe.bf16:
+        shrink_frozen(model)
+    model.train()
+    model, *optimizers = accelerator.prepare(model, *build_optimizers(model, family, recipe))
+    trainee = Trainee(
+        model=model,
+        family=family,
+        processor=processor,
+        optimizers=tuple(optimizers),
+        is_adapter=is_adapter,
+        base=base,
+        base_fingerprint=fingerprint(base) if is_adapter else "",
+    )
+    return trainee, parts
+
+
+def _open_accelerator(recipe: Recipe) -> Accelerator:
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(mixed_precision="bf16" if recipe.bf16 else "no")
+    if accelerator.num_processes > 1:
+        raise NotInThisVersion(
+            f"training in {accelerator.num_processes} processes is not in this version",
+            next_step="start one process",
+        )
+    return accelerator
+
+
+def _forget_accelerator() -> None:
+    """Accelerate keeps its settings for the whole process; the next run may want others."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _setting(accelerator: Accelerator, trainee: Trainee) -> dict[str, Any]:
+    raw = [getattr(each, "optimizer", each) for each in trainee.optimizers]
+    return {
+        "device": _device_name(accelerator.device),
+        "threads": torch.get_num_threads(),
+        "optimizer": describe(raw),
+        "versions": package_versions(),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
