@@ -13,6 +13,7 @@
      │   └─ AdapterError                   adapter names match nothing in the model
      ├─ BatchError (KeyError)              a key the model needs is missing from its inputs
      ├─ ResumeError (RuntimeError)         a run cannot go on from where it stopped
+     ├─ WorkerError (RuntimeError)         a worker process died, or its code failed on a row
      ├─ WriteError (OSError)               a file could not be written; what was there still is
      ├─ NotInThisVersion (NotImplementedError)
      ├─ MissingDependencyError (ImportError)   prints the install line
@@ -112,6 +113,10 @@ class BatchError(ManakoError, KeyError):
 
 class ResumeError(ManakoError, RuntimeError):
     """A run cannot go on from where it stopped."""
+
+
+class WorkerError(ManakoError, RuntimeError):
+    """A worker process of the loader died, or what it was handed failed on a row."""
 
 
 class WriteError(ManakoError, OSError):
