@@ -1,0 +1,1 @@
+"""Measures a model: exact answers with intervals, beside what it scores without its pictures."""

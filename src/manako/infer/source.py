@@ -1,0 +1,176 @@
+"""What a source names: a checkpoint, a run, an adapter, or a model that ships with Manako."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from manako.core.errors import (
+    CheckpointError,
+    InputError,
+    ManakoError,
+    MissingFileError,
+    NotInThisVersion,
+)
+
+SHIPPED = ("mini",)
+"""Models inside the package, under `samples/`."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+OTHER_RUNTIME = re.compile(r"(ollama|lmstudio|mlx):.+|.+\.gguf", re.IGNORECASE)
+STEP = re.compile(r"step-(\d+)")
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """The folder of a whole model, the folder of the adapter on it, and what was decided."""
+
+    folder: Path
+    adapter: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_model(source: str | Path, *, adapter: str | Path | None = None) -> Named:
+    """Folders that `source` names.
+
+    Raises `MissingFileError` where there is no such folder, `NotInThisVersion` for a name on the
+    Hub or of another runtime, `CheckpointError` for a folder that is none of what it may be.
+    """
+    folder = _folder_of(source)
+    notes: tuple[str, ...] = ()
+    if not _is_model(folder) and not _is_adapter(folder):
+        folder, notes = _newest_checkpoint(folder)
+    if not _is_adapter(folder):
+        own = None if adapter is None else _adapter_folder(adapter)
+        return Named(folder=folder, adapter=own, notes=notes)
+    if adapter is not None:
+        raise InputError(
+            f"{source} has an adapter of its own ({folder}); two on one model are not supported",
+            next_step="give the base model as the source, and one adapter",
+        )
+    return Named(folder=base_of(folder), adapter=folder, notes=notes)
+
+
+def base_of(adapter: Path) -> Path:
+    """The folder of the model that an adapter was trained on."""
+    from manako.nn.adapters import read_base
+
+    path = read_base(adapter).get("path", "")
+    named = Path(path) if path else None
+    advice = f"open the base model and give adapter={str(adapter)!r}"
+    if named is None or not named.is_dir():
+        said = f"{path}, which is no folder here" if path else "no base model"
+        raise MissingFileError(f"{adapter} names {said}", next_step=advice)
+    found = find_model(named)
+    if found.adapter is not None:
+        raise NotInThisVersion(
+            f"{adapter} was trained on {path}, which is an adapter itself",
+            next_step="export that one first, and train on the export",
+        )
+    return found.folder
+
+
+def _folder_of(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if OTHER_RUNTIME.fullmatch(str(source)):
+        raise NotInThisVersion(
+            f"{source}: other runtimes are not in this version",
+            next_step="give a folder with config.json, tokenizer.json and *.safetensors",
+        )
+    if path.exists():
+        raise CheckpointError(
+            f"{path} is a file, no checkpoint folder",
+            next_step="give the folder that holds config.json, tokenizer.json and *.safetensors",
+        )
+    if isinstance(source, str) and source in SHIPPED:
+        return _shipped(source)
+    if isinstance(source, str) and HUB_ID.fullmatch(source):
+        raise NotInThisVersion(
+            f"there is no folder {source}, and models by their name on the Hub are not in this "
+            "version",
+            next_step=f"download it (hf download {source} --local-dir DIR) and give DIR",
+        )
+    raise MissingFileError(
+        f"no such folder: {source}",
+        next_step=f"give a checkpoint folder, a run folder, or one of: {', '.join(SHIPPED)}",
+    )
+
+
+def _shipped(name: str) -> Path:
+    folder = Path(str(files("manako.samples"))) / name
+    if not _is_model(folder):
+        raise MissingFileError(
+            f"the model {name!r} does not lie in this installation ({folder})",
+            next_step="in a clone of Manako, `make mini` trains it; `manako quickstart` trains a "
+            "similar one in minutes",
+        )
+    return folder
+
+
+def _newest_checkpoint(run: Path) -> tuple[Path, tuple[str, ...]]:
+    """The newest checkpoint of a run that is whole, and which newer ones are not."""
+    inside = run if run.name == CHECKPOINTS else run / CHECKPOINTS
+    if not inside.is_dir():
+        raise CheckpointError(
+            f"{run} is no checkpoint (no {CONFIG}), no adapter (no {ADAPTER_CONFIG}) and no run "
+            f"(no {CHECKPOINTS}/)",
+            next_step="give the folder that holds config.json, tokenizer.json and *.safetensors",
+        )
+    notes: list[str] = []
+    for _, folder in sorted(_steps(inside), reverse=True):
+        trouble = _trouble(folder)
+        if trouble is None:
+            return folder, tuple(notes)
+        notes.append(f"{folder.name} was passed over: {trouble}")
+    raise CheckpointError(
+        f"{run} has no usable checkpoint yet" + "".join(f"; {note}" for note in notes),
+        next_step="train on until one is saved (`save_steps` of the recipe)",
+    )
+
+
+def _steps(checkpoints: Path) -> list[tuple[int, Path]]:
+    matches = [(STEP.fullmatch(path.name), path) for path in checkpoints.iterdir() if path.is_dir()]
+    return [(int(match[1]), path) for match, path in matches if match]
+
+
+def _trouble(folder: Path) -> str | None:
+    from manako.nn.adapters import ADAPTER
+    from manako.nn.checkpoint import check_weight_files, read_tensors
+
+    try:
+        if _is_adapter(folder):
+            read_tensors(folder / ADAPTER)
+        else:
+            check_weight_files(folder)
+    except ManakoError as error:
+        return error.message
+    return None if _is_model(folder) or _is_adapter(folder) else f"it has no {CONFIG}"
+
+
+def _adapter_folder(adapter: str | Path) -> Path:
+    folder = Path(adapter)
+    if not folder.is_dir():
+        raise MissingFileError(f"no such adapter folder: {adapter}")
+    if _is_adapter(folder):
+        return folder
+    found, _ = _newest_checkpoint(folder)
+    if not _is_adapter(found):
+        raise CheckpointError(
+            f"{adapter} holds whole models, no adapter", next_step="open it without `adapter`"
+        )
+    return found
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and not _is_adapter(folder)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER_CONFIG).is_file()
