@@ -98,7 +98,7 @@ def attend(
     if boundaries is None:
         if attention_mask is None and sliding_window is not None and query.shape[2] > 1:
             raise BatchError("a sliding window without segments is not implemented")
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal
         )
     if sliding_window is not None and _longest(boundaries) > sliding_window:

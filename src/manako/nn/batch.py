@@ -35,9 +35,7 @@ def make_batch(
     """A pack on the device. `logits_to_keep` names the positions before trained tokens, so that
     nothing else reaches the LM head. Raises `BatchError` for a missing key."""
     arrays = processor.model_inputs(pack)
-    inputs: dict[str, Any] = to_tensors(
-        arrays, processor.pixel_rule, device=device, dtype=dtype
-    )
+    inputs: dict[str, Any] = to_tensors(arrays, processor.pixel_rule, device=device, dtype=dtype)
     trained = np.flatnonzero(pack.trained)
     inputs["logits_to_keep"] = torch.from_numpy(trained - 1).to(device)
     inputs["segments"] = tuple(pack.segments.tolist())

@@ -37,6 +37,7 @@ STEPS = ("forms", "convert", "model", "look", "plan", "train", "measure", "ask",
 PREVIEW_ROWS_PER_SET = 2
 ANSWER_TOKENS = 16
 """The longest answer, two sheets of four digits, is shorter."""
+ASKED_AT_ONCE = 128
 TEMPLATE_WORDS = ("system\n", "user\n", "assistant\n", "\n")
 
 
@@ -224,9 +225,9 @@ def _look(quickstart: Quickstart) -> None:
 
 
 def _plan(quickstart: Quickstart) -> None:
-    from manako.verbs.plan import plan_run
+    from manako.verbs.plan import look
 
-    plan = plan_run(quickstart.recipe, measure_steps=3)
+    plan = look(quickstart.recipe).measured().plan.as_dict()
     write_json(quickstart.folder / "plan.json", plan)
     quickstart.watcher.tell("plan", plan)
 
@@ -250,15 +251,29 @@ def _measure(quickstart: Quickstart) -> None:
     """Exact match on questions about held-out scans, beside two controls that cannot read."""
     from manako.evaluate.runner import evaluate
     from manako.infer.open import open_model
+    from manako.report.events import prediction_entry, write_entries
 
-    model = open_model(quickstart.folder)
+    questions = _questions(quickstart)
     evaluation = evaluate(
-        model,
-        _questions(quickstart),
+        open_model(quickstart.folder),
+        questions,
+        batch_size=ASKED_AT_ONCE,
         max_new_tokens=ANSWER_TOKENS,
         progress=quickstart.watcher.progress,
     )
     evaluation.write(quickstart.folder / "evaluation")
+    entries = (
+        prediction_entry(
+            _prompt(questions[prediction.number]),
+            group=prediction.kind,
+            expected=prediction.expected,
+            answer=prediction.answer,
+            correct=prediction.correct,
+            finish_reason=prediction.finish_reason,
+        )
+        for prediction in evaluation.predictions
+    )
+    write_entries(quickstart.folder / "evaluation", entries, verb="quickstart")
     result = evaluation.as_dict()
     write_json(quickstart.folder / "result.json", result)
     quickstart.watcher.tell("scores", result)
@@ -266,11 +281,10 @@ def _measure(quickstart: Quickstart) -> None:
 
 def _ask(quickstart: Quickstart) -> None:
     """One question about a test picture, answered as a user would ask it."""
-    from manako.core.conversation import Conversation
     from manako.infer.open import open_model
 
     asked = _example_question(_questions(quickstart), quickstart.lang)
-    prompt = Conversation(asked.messages[:-1], id=asked.id)
+    prompt = _prompt(asked)
     reply = open_model(quickstart.folder).generate_content(prompt, max_new_tokens=ANSWER_TOKENS)
     quickstart.watcher.tell("asked", (prompt, reply.text, asked.messages[-1].text))
 
@@ -293,6 +307,13 @@ def peak_memory_bytes() -> int:
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
+
+
+def _prompt(row: Conversation) -> Conversation:
+    """What is asked: all but the last answer."""
+    from manako.core.conversation import Conversation
+
+    return Conversation(row.messages[:-1], id=row.id, source=row.source)
 
 
 def _questions(quickstart: Quickstart) -> list[Conversation]:
