@@ -118,11 +118,12 @@ def _list_items(file: Path) -> Iterator[tuple[Any, float]]:
             if text[place : place + 1] == "]":
                 return
             try:
-                start = place if is_first else _after_comma(text, place)
+                start = place if is_first else _skip_space(text, place + 1)
                 value, end = decoder.raw_decode(text, start)
-                # A number at the end of the text may go on: what follows the item must be seen.
-                if _skip_space(text, end) == len(text):
-                    raise json.JSONDecodeError("the list does not end", text, end)
+                # A number at the end of the text may go on, so what follows an item must be seen.
+                after = _skip_space(text, end)
+                if text[after : after + 1] not in (",", "]"):
+                    raise json.JSONDecodeError("expected ',' or ']' after an item", text, after)
             except (ValueError, RecursionError) as error:
                 longer = _more(stream, text[place:], file)
                 if len(longer) == len(text) - place:
@@ -144,12 +145,6 @@ def _more(stream: Any, text: str, file: Path) -> str:
 def _skip_space(text: str, place: int) -> int:
     match = SPACE.match(text, place)
     return match.end() if match else place
-
-
-def _after_comma(text: str, place: int) -> int:
-    if text[place : place + 1] != ",":
-        raise json.JSONDecodeError("expected ',' or ']' after an item", text, place)
-    return _skip_space(text, place + 1)
 
 
 def convert(row: RawRow) -> Conversation:
