@@ -1,0 +1,307 @@
+"""Every label that a page, table or terminal view shows, in Japanese and English side by side.
+
+A key with a dot (`role.user`) labels a name that may come from data; other names show as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, get_args
+
+from manako.core.errors import InputError
+
+Lang = Literal["ja", "en"]
+LANGS: tuple[Lang, ...] = get_args(Lang)
+
+LABELS: dict[str, tuple[str, str]] = {
+    # words
+    "accuracy": ("正解率", "Accuracy"),
+    "answer": ("モデルの答え", "Model's answer"),
+    "role.assistant": ("アシスタント", "Assistant"),
+    "role.system": ("システム", "System"),
+    "role.tool": ("ツール", "Tool"),
+    "role.user": ("ユーザー", "User"),
+    "expected": ("正解", "Expected"),
+    "interval": ("95% 区間", "95% interval"),
+    "kind": ("質問の種類", "Kind of question"),
+    "all": ("すべて", "All"),
+    "all_kinds": ("すべての種類", "All kinds"),
+    "overall": ("全体", "All questions"),
+    "right": ("正解", "Right"),
+    "wrong": ("不正解", "Wrong"),
+    "n": ("問題数", "n"),
+    "value": ("値", "Value"),
+    "setting": ("項目", "Setting"),
+    "count": ("件数", "Count"),
+    "law": ("法則", "Law"),
+    "state": ("判定", "Verdict"),
+    "figure": ("数値", "Figure"),
+    "next_step": ("次の一手", "Next step"),
+    # data page
+    "samples_title": ("データの中身", "Inside the data"),
+    "samples_lead": (
+        "絵と会話を、保存された順番のまま表示しています。",
+        "Pictures and turns, in the order in which they are stored.",
+    ),
+    "samples_lead_model": (
+        "モデルが実際に見る絵と、学習に使われるトークンを、そのまま表示しています。",
+        "What the model really sees, and which tokens it is trained on.",
+    ),
+    "samples_shown": ("表示中", "Shown"),
+    "rows": ("全 {rows} 件から", "of {rows} rows"),
+    "sample": ("サンプル", "Sample"),
+    "search": ("文字・ID で絞り込む", "Filter by text or id"),
+    "model": ("モデル", "Model"),
+    "data": ("データ", "Data"),
+    "trained": ("学習する", "Trained"),
+    "untrained": ("学習しない", "Not trained"),
+    "control": ("制御トークン", "Control token"),
+    "image": ("画像", "Image"),
+    "image_n": ("画像 {n}", "Image {n}"),
+    "image_run": ("⟨画像 {n} ×{count}⟩", "⟨image {n} ×{count}⟩"),
+    "video_n": ("⟨動画 {n} コマ⟩", "⟨video, {n} frames⟩"),
+    "one_character": ("{pieces} トークンで 1 文字", "{pieces} tokens, one character"),
+    "tokens": ("トークン", "Tokens"),
+    "token_strip": ("トークン列", "Token strip"),
+    "token_hint": (
+        "トークンに触れると番号と ID が出ます",
+        "Point at a token to see its place and id",
+    ),
+    "blanks": ("空白と改行", "Blanks and line ends"),
+    "as_seen": ("モデルが見る絵", "As the model sees it"),
+    "resized": ("{before} px → {after} px", "{before} px → {after} px"),
+    "not_resized": ("{after} px（そのまま）", "{after} px, unchanged"),
+    "grid": (
+        "{rows} 行 × {columns} 列 = {tokens} トークン",
+        "{rows} rows × {columns} columns = {tokens} tokens",
+    ),
+    "grid_plain": (
+        "{rows} 行 × {columns} 列の格子、{tokens} トークン",
+        "grid of {rows} rows × {columns} columns, {tokens} tokens",
+    ),
+    "cell": ("{row} 行 {column} 列", "row {row}, column {column}"),
+    "refused": ("この行は使えません", "This row cannot be used"),
+    "notes": ("テンプレートによる変更", "Changed by the template"),
+    "picture_missing": ("表示できない画像", "Picture cannot be shown"),
+    "problem.page_full": (
+        "ページが大きくなりすぎるため省略",
+        "left out: the page would grow too large",
+    ),
+    "no_samples": ("表示するサンプルがありません。", "There is no sample to show."),
+    # run report
+    "report": ("学習レポート", "Training report"),
+    "made_by": ("Manako {version} で作成", "made with Manako {version}"),
+    "results": ("成績", "Results"),
+    "results_lead": (
+        "点が正解率、横線が 95% 区間。絵を隠したり入れ替えたりした対照は、最多の答えの線を越えないはずです。",
+        "The dot is the accuracy, the bar its 95% interval. Controls should stay at the dotted line.",
+    ),
+    "blank": ("白紙の絵", "Blank picture"),
+    "shuffled": ("絵を入れ替え", "Shuffled pictures"),
+    "majority": ("最多の答え", "Most frequent answer"),
+    "control_high": (
+        "対照が多数派の答えを 5 ポイントより多く上回る",
+        "a control is more than 5 points above the most frequent answer",
+    ),
+    "test_questions": ("テスト問題", "Test questions"),
+    "seconds": ("所要時間", "Time"),
+    "steps": ("ステップ", "Steps"),
+    "epochs": ("{epochs} エポック", "{epochs} epochs"),
+    "parameters": ("パラメータ", "Parameters"),
+    "trained_parameters": ("うち学習 {count}", "{count} trained"),
+    "peak_memory": ("最大メモリ", "Peak memory"),
+    "predicted_memory": ("予測 {size}", "predicted {size}"),
+    "speed": ("速度", "Speed"),
+    "tokens_per_second": ("トークン/秒", "tokens/s"),
+    "fill": ("パックの充填率", "Pack fill"),
+    "trained_what": ("学習した部分", "What was trained"),
+    "part": ("部分", "Part"),
+    "part.vision": ("視覚", "Vision"),
+    "part.projector": ("接続", "Projector"),
+    "part.language": ("言語", "Language"),
+    "how": ("方法", "Method"),
+    "how.full": ("全体を学習", "full"),
+    "how.lora": ("LoRA", "LoRA"),
+    "how.frozen": ("固定", "frozen"),
+    "rate": ("学習率", "Learning rate"),
+    "curves": ("学習の経過", "Curves"),
+    "curves_lead": (
+        "濃い線は平均、淡い帯はその区間の最小から最大まで。触れると値が出ます。",
+        "The line is the mean, the pale band the range of each stretch. Point at a curve to read it.",
+    ),
+    "loss": ("損失", "Loss"),
+    "train_loss": ("学習", "Training"),
+    "eval_loss": ("検証", "Validation"),
+    "learning_rate": ("学習率", "Learning rate"),
+    "speed_chart": ("速度（トークン/秒）", "Speed (tokens/s)"),
+    "grad_norm": ("勾配の大きさ", "Gradient norm"),
+    "memory": ("メモリ", "Memory"),
+    "data_wait": ("データ待ち", "Waiting for data"),
+    "log_axis": ("対数目盛", "logarithmic"),
+    "step": ("ステップ", "Step"),
+    "not_finite": (
+        "数値でない値が {count} ステップ（最初はステップ {step}）",
+        "{count} values are not numbers, the first at step {step}",
+    ),
+    "predictions": ("予測を見る", "Predictions"),
+    "predictions_lead": (
+        "テスト問題への答えを、絵の隣に並べました。",
+        "Answers to test questions, beside their pictures.",
+    ),
+    "predictions_shown": (
+        "{total} 問のうち {shown} 問を掲載",
+        "{shown} of {total} questions are on this page",
+    ),
+    "show_all": ("すべて表示", "Show all"),
+    "masks": ("学習データの見え方", "What the model was trained on"),
+    "settings": ("設定", "Settings"),
+    "recipe": ("レシピ（確定した全項目）", "Recipe, every field as resolved"),
+    "versions": ("バージョンと機械", "Versions and machine"),
+    "empty_answer": ("（空）", "(empty)"),
+    "run.finished": ("完了", "finished"),
+    "run.running": ("実行中", "running"),
+    "run.stopped": ("停止（再開できます）", "stopped, can go on"),
+    "run.failed": ("失敗", "failed"),
+    # kinds of question about the quickstart's forms; kinds of other sets keep their names
+    "group.read_one": ("数字を一つ読む", "Read one digit"),
+    "group.read_all": ("すべての数字を順に読む", "Read all digits"),
+    "group.read_pair": ("二枚とも読む", "Read both sheets"),
+    "group.position": ("左端・右端・k 番目", "Leftmost, rightmost, k-th"),
+    "group.at_mark": ("色の印の数字", "Digit at the mark"),
+    "group.count": ("数字の個数", "How many digits"),
+    "group.colour": ("印の色", "Colour of the mark"),
+    "group.first_sheet": ("一枚目を読む", "First sheet"),
+    "group.second_sheet": ("二枚目を読む", "Second sheet"),
+    # live line
+    "eta": ("残り", "left"),
+    "waiting": ("記録を待っています", "waiting for the record"),
+    # fields of a census and a plan; fields that are not here show under their own name
+    "fact.rows": ("行", "Rows"),
+    "fact.images": ("画像", "Images"),
+    "fact.turns": ("発言", "Turns"),
+    "fact.turns_by_role": ("発言（役割別）", "Turns by role"),
+    "fact.answers": ("答え", "Answers"),
+    "fact.empty_answers": ("空の答え", "Empty answers"),
+    "fact.rows_without_answer": ("答えのない行", "Rows without an answer"),
+    "fact.rows_without_image": ("画像のない行", "Rows without a picture"),
+    "fact.characters": ("文字", "Characters"),
+    "fact.characters_by_role": ("文字（役割別）", "Characters by role"),
+    "fact.turns_per_row": ("1 行の発言数", "Turns per row"),
+    "fact.answer_characters": ("答えの文字数", "Characters of answers"),
+    "fact.images_per_row": ("1 行の画像数", "Pictures per row"),
+    "fact.image_width": ("画像の幅 px", "Picture width, px"),
+    "fact.image_height": ("画像の高さ px", "Picture height, px"),
+    "fact.image_pixels": ("画像の画素数", "Pixels per picture"),
+    "fact.scripts": ("文字体系（発言）", "Scripts, in turns"),
+    "fact.sources": ("出所", "Sources"),
+    "fact.licences": ("ライセンス", "Licences"),
+    "fact.languages": ("言語", "Languages"),
+    "fact.dropped": ("除外した行", "Dropped rows"),
+    "fact.file_bytes": ("ファイルの大きさ", "Size of files"),
+    "fact.repeats": ("重複", "Repeats"),
+    "fact.distinct_images": ("異なる画像", "Distinct pictures"),
+    "fact.repeated_images": ("重複した画像", "Repeated pictures"),
+    "fact.rows_sharing_images": ("画像を共有する行", "Rows sharing a picture"),
+    "fact.repeated_rows": ("重複した行", "Repeated rows"),
+    "fact.tokens": ("トークン", "Tokens"),
+    "fact.text_tokens": ("文字のトークン", "Text tokens"),
+    "fact.image_tokens": ("画像のトークン", "Image tokens"),
+    "fact.trained_tokens": ("学習するトークン", "Trained tokens"),
+    "fact.vision_patches": ("画像のパッチ", "Vision patches"),
+    "fact.tokens_per_row": ("1 行のトークン", "Tokens per row"),
+    "fact.trained_tokens_per_row": ("1 行の学習トークン", "Trained tokens per row"),
+    "fact.longest_row": ("最長の行", "Longest row"),
+    "fact.refused": ("使えない行", "Refused rows"),
+    "fact.total": ("合計", "Total"),
+    "fact.mean": ("平均", "Mean"),
+    "fact.smallest": ("最小", "Smallest"),
+    "fact.median": ("中央", "Median"),
+    "fact.percentile_95": ("95% 点", "95th percentile"),
+    "fact.largest": ("最大", "Largest"),
+    "fact.parameters": ("パラメータ", "Parameters"),
+    "fact.trained_parameters": ("学習するパラメータ", "Trained parameters"),
+    "fact.adapter_parameters": ("アダプタ", "Adapters"),
+    "fact.trained": ("学習する", "Trained"),
+    "fact.how": ("方法", "Method"),
+    "fact.parts": ("部分", "Parts"),
+    "fact.vision": ("視覚", "Vision"),
+    "fact.projector": ("接続", "Projector"),
+    "fact.language": ("言語", "Language"),
+    "fact.data": ("データ", "Data"),
+    "fact.sampled_rows": ("調べた行", "Sampled rows"),
+    "fact.refused_rows": ("使えない行", "Refused rows"),
+    "fact.too_long_rows": ("長すぎる行", "Rows too long"),
+    "fact.packs": ("パック", "Packs"),
+    "fact.fill": ("充填率", "Fill"),
+    "fact.worst": ("最大のパック", "Largest pack"),
+    "fact.rows_per_pack": ("パックあたりの行", "Rows per pack"),
+    "fact.tokens_per_pack": ("パックあたりのトークン", "Tokens per pack"),
+    "fact.trained_per_pack": ("パックあたりの学習トークン", "Trained tokens per pack"),
+    "fact.steps": ("ステップ", "Steps"),
+    "fact.steps_are_counted": ("ステップ数は確定", "Steps are exact"),
+    "fact.rows_per_step": ("ステップあたりの行", "Rows per step"),
+    "fact.tokens_per_step": ("ステップあたりのトークン", "Tokens per step"),
+    "fact.trained_tokens_per_step": ("ステップあたりの学習トークン", "Trained tokens per step"),
+    "fact.memory": ("メモリ", "Memory"),
+    "fact.weights_bytes": ("重み", "Weights"),
+    "fact.adapters_bytes": ("アダプタ", "Adapters"),
+    "fact.gradients_bytes": ("勾配", "Gradients"),
+    "fact.optimizer_bytes": ("最適化の状態", "Optimizer state"),
+    "fact.activations_vision_bytes": ("途中の値（視覚）", "Activations, vision"),
+    "fact.activations_projector_bytes": ("途中の値（接続）", "Activations, projector"),
+    "fact.activations_language_bytes": ("途中の値（言語）", "Activations, language"),
+    "fact.casts_bytes": ("bf16 の写し", "Copies in bf16"),
+    "fact.logits_bytes": ("ロジット", "Logits"),
+    "fact.inputs_bytes": ("入力", "Inputs"),
+    "fact.backward_peak_bytes": ("逆伝播の最大", "Peak in the backward pass"),
+    "fact.update_peak_bytes": ("更新の最大", "Peak in the update"),
+    "fact.total_bytes": ("合計", "Total"),
+    "fact.cpu_process_low_bytes": ("CPU のプロセス（下限）", "CPU process, low"),
+    "fact.cpu_process_high_bytes": ("CPU のプロセス（上限）", "CPU process, high"),
+    "fact.checkpoint_bytes": ("チェックポイント", "Checkpoint"),
+    "fact.disk_bytes": ("ディスク", "Disk"),
+    "fact.measured": ("実測", "Measured"),
+    "fact.step_seconds": ("ステップの時間", "Seconds per step"),
+    "fact.peak_memory_bytes": ("最大メモリ", "Peak memory"),
+    "fact.machine": ("機械", "Machine"),
+    "fact.device": ("装置", "Device"),
+    "fact.threads": ("スレッド", "Threads"),
+    "fact.optimizer": ("最適化", "Optimizer"),
+    "fact.total_steps": ("全ステップ", "Steps in all"),
+    "fact.model": ("モデル", "Model"),
+    "fact.family": ("系列", "Family"),
+    "fact.seconds": ("所要時間", "Time"),
+    # tables
+    "census_title": ("データの概要", "Census"),
+    "plan_title": ("計画", "Plan"),
+    "laws_title": ("法則の判定", "Laws"),
+    "evaluation_title": ("種類ごとの正解率", "Accuracy by kind of question"),
+    "verdict.holds": ("成立", "holds"),
+    "verdict.fails": ("不成立", "fails"),
+    "verdict.not applicable": ("対象外", "not applicable"),
+    "verdict.not run": ("未実行", "not run"),
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one language; call it with a key and the values that the label names."""
+
+    lang: Lang
+
+    def __call__(self, key: str, /, **values: object) -> str:
+        return LABELS[key][LANGS.index(self.lang)].format(**values)
+
+    def named(self, group: str, name: str) -> str:
+        """The label of a name that came from data, as `group.name`; else the name itself."""
+        return self(f"{group}.{name}") if f"{group}.{name}" in LABELS else name
+
+
+@cache
+def labels(lang: str) -> Labels:
+    """Labels of a language. Raises `InputError` for one that is not known."""
+    for known in LANGS:
+        if lang == known:
+            return Labels(known)
+    raise InputError(f"lang is {lang!r}; expected {' or '.join(LANGS)}")
