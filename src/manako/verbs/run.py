@@ -1,30 +1,50 @@
-"""Run: open a model and ask it."""
+"""Run: open a model, ask it, talk with it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from manako.core.errors import NotInThisVersion
+from manako.core.conversation import Conversation, Message, Part, Text
 
 if TYPE_CHECKING:
     from manako.infer.open import Model
+    from manako.infer.reply import Reply
 
 
 def load(
     source: str | Path, revision: str | None = None, adapter: str | Path | None = None
 ) -> Model:
-    """Open a model: a checkpoint folder, the folder of a run, or a name that ships with Manako.
+    """Open a model: a checkpoint folder, a run, or a name that ships with Manako (`mini`).
 
     `adapter` is a folder with adapter weights for the model. Raises `MissingFileError` when there
     is no such folder, `CheckpointError` when it is no checkpoint of a known family, `AdapterError`
-    when the adapter does not fit.
+    when the adapter does not fit; more is said at `infer.open.open_model`.
     """
-    if revision is not None:
-        raise NotInThisVersion(
-            f"revision {revision!r}: models from the Hub are not in this version",
-            next_step="download the revision and give its folder",
-        )
     from manako.infer.open import open_model
 
-    return open_model(source, adapter=adapter)
+    return open_model(source, revision=revision, adapter=adapter)
+
+
+def generate(
+    model: Model,
+    parts: tuple[Part, ...],
+    *,
+    system: str | None = None,
+    say: Callable[[str], object] | None = None,
+    **settings: Any,
+) -> Reply:
+    """Answer one prompt. With `say`, pieces of the answer are handed over as they are written;
+    `settings` are those of `Model.generate_content`."""
+    prompt = Conversation((*_system(system), Message("user", parts)))
+    if say is None:
+        return model.generate_content(prompt, **settings)
+    stream = model.stream_content(prompt, **settings)
+    for piece in stream:
+        say(piece)
+    return stream.reply
+
+
+def _system(text: str | None) -> tuple[Message, ...]:
+    return () if text is None else (Message("system", (Text(text),)),)

@@ -22,17 +22,20 @@ from typing import TYPE_CHECKING, Any
 from manako.core.errors import ManakoError
 from manako.core.files import write_error, write_json, write_text
 from manako.core.recipe import Recipe
+from manako.core.record import RecordWriter
 from manako.verbs.exits import Exit, exit_of
-from manako.verbs.runs import LOG, PROCESS, hold
+from manako.verbs.runs import LOG, PROCESS, START, hold
 
 if TYPE_CHECKING:
     from manako.train.outcome import Outcome
 
-Listener = Callable[[Mapping[str, Any]], None]
-
 START_RECIPE = "start.yaml"
 """The recipe, as resolved, that a process in the background is handed."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+TOLD_ONLY = ("resume", "measure")
+"""Events that training tells its listener and does not record, because they are before any step."""
+TELL_SECONDS = 0.5
+Listener = Callable[[Mapping[str, Any]], None]
 
 
 class StoppedEarly(BaseException):
@@ -49,7 +52,7 @@ def train(recipe: Recipe, *, listener: Listener = lambda event: None) -> Outcome
     """
     folder = Path(recipe.output_dir)
     with hold(folder), _recorded(folder) as ending:
-        outcome = _train(recipe, listener)
+        outcome = _train(recipe, _also_written(folder, listener))
         ending["exit_code"] = outcome.exit_code
     return outcome
 
@@ -67,10 +70,27 @@ def start_training(recipe: Recipe) -> Path:
     return folder
 
 
-def _train(recipe: Recipe, listener: Listener = lambda event: None) -> Outcome:
+def _train(recipe: Recipe, listener: Listener) -> Outcome:
     from manako.train.loop import run_training
 
     return run_training(recipe, listener=listener)
+
+
+def _also_written(folder: Path, listener: Listener) -> Listener:
+    """A listener that also writes down what is told only, for those who watch the folder."""
+    path, told_at = folder / START, 0.0
+    path.unlink(missing_ok=True)
+
+    def listen(event: Mapping[str, Any]) -> None:
+        nonlocal told_at
+        is_due = event["kind"] != "measure" or time.monotonic() - told_at >= TELL_SECONDS
+        if event["kind"] in TOLD_ONLY and is_due:
+            told_at = time.monotonic()
+            with RecordWriter(path, verb="train") as record:
+                record.write(**event)
+        listener(event)
+
+    return listen
 
 
 def _spawn(folder: Path, lock: int) -> None:
@@ -133,7 +153,9 @@ def main(folder: Path, lock: int) -> int:
         signal.signal(number, _stop_early)
     try:
         with _recorded(folder) as ending:
-            outcome = _train(Recipe.load(folder / START_RECIPE))
+            outcome = _train(
+                Recipe.load(folder / START_RECIPE), _also_written(folder, lambda event: None)
+            )
             ending["exit_code"] = outcome.exit_code
     except StoppedEarly:
         return int(Exit.STOPPED)

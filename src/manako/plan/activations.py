@@ -1,0 +1,202 @@
+"""What a forward pass keeps for the backward pass, counted from the sizes in config.json.
+
+The count follows the operations of transformers 5.23 under our packed attention: pre-norm decoder
+layers with RMSNorm, grouped-query attention (keys and values repeated to all heads) and a gated
+MLP; vision blocks with LayerNorm, full attention and a two-layer MLP; a projector that merges
+patches and has two layers. In numbers per token or patch, with W the width, A heads × head width,
+F the width of the MLP and R the rank of adapters; N stands for numbers that stay float32 under
+bfloat16 (what RMSNorm keeps), H for those that become bfloat16:
+
+                     trained in full            through adapters                frozen, passed through
+    decoder layer    N 4 W, H 2 W + 5 A + 4 F   N 2 W, H 2 W + 5 A + 4 F + 7 R  N 2 W, H 4 A + 3 F
+    last norm        N 2 W                      N W                             N W
+    vision block     H 9 W + 3 F                H 9 W + 3 F + 4 R               (nothing lies below)
+    projector        H 4 W                      H 3 W, 4 W over a trained part  H 2 W, or nothing
+
+Under bfloat16 each of five linear layers casts the norm's output for itself: 5 W instead of 2 W.
+Left out: dropout masks, padding of short segments to a common length, buffers of the libraries,
+and LayerNorm in float32, which CUDA's autocast chooses and the CPU's does not.
+`tests/plan/` compares the count with the tensors that autograd really keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from manako.core.errors import CheckpointError
+from manako.core.family import PartName
+from manako.core.recipe import PartSetting
+from manako.plan.packs import PackCost
+
+FLOAT32_BYTES, HALF_BYTES = 4, 2
+TOKEN_BYTES = 8 * 5
+"""Id, three position axes and kind of a token, as 64-bit numbers."""
+SHARED_INPUTS, CAST_INPUTS = 2, 5
+"""Inputs of linear layers behind the two norms of a layer: shared in float32, cast one by one."""
+DECODER_LINEARS = 7
+"""Linear layers of a decoder layer: query, key, value, output, gate, up, down."""
+VISION_LINEARS = 4
+LOGIT_COPIES = 3
+"""Float32 copies of the logits of trained positions when the backward pass begins: the kept
+log-probabilities, their gradient, and the gradient of the logits."""
+BACKWARD_COPIES = 3
+"""Tensors of the MLP's width that live for a moment in the backward pass of one layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageShape:
+    """Sizes of the decoder. attention: heads × head width."""
+
+    width: int
+    layers: int
+    attention: int
+    head_width: int
+    ffn_width: int
+    vocabulary: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionShape:
+    """Sizes of the vision tower. patch_values: numbers of one patch as the model reads it."""
+
+    width: int
+    layers: int
+    head_width: int
+    ffn_width: int
+    patch_values: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """Sizes of both towers."""
+
+    language: LanguageShape
+    vision: VisionShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Bytes kept for the backward pass, per part, and bytes of the model's inputs."""
+
+    vision: int
+    projector: int
+    language: int
+    inputs: int
+
+    @property
+    def activations(self) -> int:
+        return self.vision + self.projector + self.language
+
+
+def read_shapes(config: Mapping[str, Any]) -> Shapes:
+    """Sizes from a config.json in the words of transformers, text fields nested or flat.
+
+    Raises `CheckpointError` naming a field that is missing.
+    """
+    text = config.get("text_config") or config
+    vision = config.get("vision_config") or {}
+    width, heads = _whole(text, "hidden_size"), _whole(text, "num_attention_heads")
+    head_width = int(text.get("head_dim") or width // heads)
+    vision_width = _whole(vision, "embed_dim", "hidden_size")
+    vision_ffn = vision.get("intermediate_size") or vision_width * float(vision.get("mlp_ratio", 4))
+    return Shapes(
+        language=LanguageShape(
+            width=width,
+            layers=_whole(text, "num_hidden_layers"),
+            attention=heads * head_width,
+            head_width=head_width,
+            ffn_width=_whole(text, "intermediate_size"),
+            vocabulary=_whole(text, "vocab_size"),
+        ),
+        vision=VisionShape(
+            width=vision_width,
+            layers=_whole(vision, "depth", "num_hidden_layers"),
+            head_width=vision_width // _whole(vision, "num_heads", "num_attention_heads"),
+            ffn_width=int(vision_ffn),
+            patch_values=_patch_values(vision),
+        ),
+    )
+
+
+def _whole(config: Mapping[str, Any], *names: str) -> int:
+    for name in names:
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    raise CheckpointError(
+        f"config.json lacks {' or '.join(names)}, which the plan needs",
+        next_step="take config.json from the same revision as the weights",
+    )
+
+
+def _patch_values(vision: Mapping[str, Any]) -> int:
+    channels = int(vision.get("in_chans") or vision.get("in_channels") or 3)
+    return channels * int(vision.get("temporal_patch_size", 1)) * _whole(vision, "patch_size") ** 2
+
+
+def count_kept(
+    shapes: Shapes,
+    settings: Mapping[PartName, PartSetting],
+    pack: PackCost,
+    *,
+    rank: int,
+    is_half: bool,
+) -> Kept:
+    """What stays between the passes of one pack; log-probabilities are counted with the logits.
+
+    rank: of adapters. is_half: trained under bfloat16.
+    """
+    how = {part: setting.how for part, setting in settings.items()}
+    half = HALF_BYTES if is_half else FLOAT32_BYTES
+    copies = _projector_copies(how["projector"], how["vision"])
+    return Kept(
+        vision=pack.vision_patches * _vision_bytes(shapes.vision, how["vision"], rank, half),
+        projector=pack.vision_patches * copies * shapes.vision.width * half,
+        language=_language_bytes(shapes.language, how["language"], pack, rank, half),
+        inputs=pack.tokens * TOKEN_BYTES + pack.vision_patches * shapes.vision.patch_values * half,
+    )
+
+
+def logit_bytes(shapes: Shapes, pack: PackCost) -> int:
+    """The logits of trained positions, all copies, when the backward pass begins."""
+    return pack.trained_tokens * shapes.language.vocabulary * FLOAT32_BYTES * LOGIT_COPIES
+
+
+def moment_bytes(shapes: Shapes, pack: PackCost, *, is_half: bool) -> int:
+    """What lives for a moment while the gradients of one layer are made."""
+    language = pack.tokens * shapes.language.ffn_width
+    vision = pack.vision_patches * shapes.vision.ffn_width
+    return BACKWARD_COPIES * max(language, vision) * (HALF_BYTES if is_half else FLOAT32_BYTES)
+
+
+def _language_bytes(shape: LanguageShape, how: str, pack: PackCost, rank: int, half: int) -> int:
+    width, attention, ffn = shape.width, shape.attention, shape.ffn_width
+    inputs = width * (CAST_INPUTS if half < FLOAT32_BYTES else SHARED_INPUTS)
+    trained = inputs + 5 * attention + 4 * ffn
+    norms, others, last = {
+        "full": (4 * width, trained, 2 * width),
+        "lora": (2 * width, trained + DECODER_LINEARS * rank, width),
+        "frozen": (2 * width, 4 * attention + 3 * ffn, width),
+    }[how]
+    angles = 2 * shape.head_width
+    per_token = FLOAT32_BYTES * (shape.layers * norms + last + angles)
+    per_token += half * shape.layers * others
+    scored = pack.trained_tokens * width * half if how == "full" else 0
+    return pack.tokens * per_token + scored
+
+
+def _vision_bytes(shape: VisionShape, how: str, rank: int, half: int) -> int:
+    if how == "frozen":
+        return 0
+    adapters = VISION_LINEARS * rank if how == "lora" else 0
+    blocks = shape.layers * (9 * shape.width + 3 * shape.ffn_width + adapters)
+    return half * blocks + FLOAT32_BYTES * 2 * shape.head_width
+
+
+def _projector_copies(how: str, below: str) -> int:
+    if how == "full":
+        return 4
+    if how == "lora":
+        return 3 if below == "frozen" else 4
+    return 0 if below == "frozen" else 2

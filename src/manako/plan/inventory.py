@@ -1,0 +1,126 @@
+"""Which weights a model has, and what a recipe does with each of them: parameters, never tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from manako.core.family import PARTS, PartName
+from manako.core.recipe import PartSetting, Recipe
+from manako.plan.activations import FLOAT32_BYTES, HALF_BYTES
+
+ADAMW_STATES = 2
+"""Both moments of AdamW, each of the weight's own size (Kingma & Ba, arXiv 1412.6980)."""
+MUON_STATES = 1
+"""Muon keeps one momentum (kellerjordan.github.io/posts/muon)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """One weight tensor; tensors that two modules share stand in an inventory once.
+
+    is_hidden_matrix: the weight of a linear layer that is neither embedding nor LM head.
+    is_head: the LM head's, which may be the embedding's too.
+    is_adapter_target: the family puts the adapters of this part on its layer.
+    """
+
+    name: str
+    part: PartName
+    shape: tuple[int, ...]
+    is_hidden_matrix: bool = False
+    is_head: bool = False
+    is_adapter_target: bool = False
+
+    @property
+    def parameters(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCount:
+    """Parameters of one part: in the checkpoint, added by adapters, and trained in all."""
+
+    how: str
+    parameters: int
+    adapter_parameters: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All weights of a model. `is_half`: the checkpoint stores them as bfloat16."""
+
+    weights: tuple[Weight, ...]
+    is_half: bool = False
+
+    @property
+    def parameters(self) -> int:
+        return sum(weight.parameters for weight in self.weights)
+
+    def of_part(self, part: PartName) -> Iterator[Weight]:
+        return (weight for weight in self.weights if weight.part == part)
+
+    def count_parts(self, recipe: Recipe) -> dict[PartName, PartCount]:
+        """Parameters per part under a recipe."""
+        settings = recipe.part_settings()
+        return {part: self._count(part, settings[part], recipe.lora_r) for part in PARTS}
+
+    def _count(self, part: PartName, setting: PartSetting, rank: int) -> PartCount:
+        own = sum(weight.parameters for weight in self.of_part(part))
+        if setting.how != "lora":
+            trained = own if setting.how == "full" else 0
+            return PartCount(how=setting.how, parameters=own, adapter_parameters=0, trained=trained)
+        added = sum(adapter_parameters(w, rank) for w in self.of_part(part) if w.is_adapter_target)
+        return PartCount(how="lora", parameters=own, adapter_parameters=added, trained=added)
+
+    def weight_bytes(self, recipe: Recipe) -> int:
+        """Bytes of the weights themselves: float32, but bfloat16 where they are frozen, the
+        checkpoint has them so, and the run is under bfloat16 (`train/parts.shrink_frozen`)."""
+        return sum(w.parameters * self._width(w, recipe) for w in self.weights)
+
+    def cast_bytes(self, recipe: Recipe) -> int:
+        """Bytes of the bfloat16 copies of float32 matrices that autocast makes for a pass."""
+        if not recipe.bf16:
+            return 0
+        matrices = [w for w in self.weights if w.is_hidden_matrix or w.is_head]
+        wide = [w for w in matrices if self._width(w, recipe) == FLOAT32_BYTES]
+        return sum(w.parameters for w in wide) * HALF_BYTES
+
+    def _width(self, weight: Weight, recipe: Recipe) -> int:
+        is_frozen = recipe.part_settings()[weight.part].how != "full"
+        return HALF_BYTES if recipe.bf16 and self.is_half and is_frozen else FLOAT32_BYTES
+
+    def state_parameters(self, recipe: Recipe) -> int:
+        """Numbers that the optimizer keeps beside the trained weights."""
+        settings = recipe.part_settings()
+        return sum(self._states(weight, settings, recipe) for weight in self.weights)
+
+    def _states(
+        self, weight: Weight, settings: Mapping[PartName, PartSetting], recipe: Recipe
+    ) -> int:
+        how = settings[weight.part].how
+        matrix_states = MUON_STATES if recipe.optim == "muon" else ADAMW_STATES
+        if how == "lora" and weight.is_adapter_target:
+            return matrix_states * adapter_parameters(weight, recipe.lora_r)
+        if how != "full":
+            return 0
+        return weight.parameters * (matrix_states if weight.is_hidden_matrix else ADAMW_STATES)
+
+    def largest_shape_group(self, recipe: Recipe) -> int:
+        """Parameters of the matrices of one shape that Muon orthogonalises together, at most."""
+        if recipe.optim != "muon":
+            return 0
+        settings = recipe.part_settings()
+        groups: dict[tuple[PartName, tuple[int, ...]], int] = {}
+        for weight in self.weights:
+            if weight.is_hidden_matrix and settings[weight.part].how == "full":
+                key = (weight.part, weight.shape)
+                groups[key] = groups.get(key, 0) + weight.parameters
+        return max(groups.values(), default=0)
+
+
+def adapter_parameters(weight: Weight, rank: int) -> int:
+    """Parameters of the two matrices that LoRA puts beside a linear layer [out, in]."""
+    rows, columns = weight.shape
+    return rank * (rows + columns)
