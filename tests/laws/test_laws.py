@@ -65,7 +65,7 @@ def broken(tiny_qwen: Path, tmp_path: Path) -> Path:
 
 def test_law_1_sees_a_tokenizer_of_another_revision(broken: Path) -> None:
     tokenizer = read_json(broken / "tokenizer.json")
-    tokenizer["normalizer"] = {"type": "Lowercase"}
+    tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:20]
     subject = Subject(broken)
     assert subject.processor.tokenizer.tokenizer  # ours is opened before the file changes
     write_json(broken / "tokenizer.json", tokenizer)

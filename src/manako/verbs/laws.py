@@ -6,6 +6,7 @@ layout", never "works".
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,8 @@ def _verdicts(folder: Path) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Write the Record and print a line per verdict."""
     for event in record_laws():
-        print(f"{event['family']:12} {event['law']:2} {event['state']:14} {event['figure']}")
+        family, law, state = event["family"], event["law"], event["state"]
+        sys.stdout.write(f"{family:12} {law:2} {state:14} {event['figure']}\n")
 
 
 if __name__ == "__main__":
