@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manako.core.conversation import Conversation, Image, Message
-from manako.core.errors import LawBroken
+from manako.core.errors import LawBroken, ManakoError
 from manako.core.example import Example, Pack
 from manako.core.family import Family, Processor, family_of
 from manako.core.verdict import State, Verdict
@@ -68,23 +68,21 @@ class Subject:
         return Pack(examples=tuple(examples), pack_tokens=max(1, sum(e.tokens for e in examples)))
 
     def verdict(self, law: Law) -> Verdict:
-        """Run a law. Only a broken law, or an error that Manako raises on purpose, is a verdict."""
-        from manako.core.errors import ManakoError
-
+        """Run a law. Whatever stops it is a verdict that it fails: one law never hides another."""
         state: State = "holds"
         next_step = ""
         if reason := self.family.not_applicable.get(law.number):
             return Verdict(law=law.number, title=law.title, state="not applicable", figure=reason)
         try:
             figure = law.check(self)
-        except LawBroken as broken:
-            state, figure, next_step = "fails", broken.message, broken.next_step
         except NotRun as reason:
             state, figure = "not run", str(reason)
         except NotApplicable as reason:
             state, figure = "not applicable", str(reason)
         except ManakoError as error:
             state, figure, next_step = "fails", error.message, error.next_step
+        except Exception as error:
+            state, figure = "fails", f"{type(error).__name__}: {error}"
         return Verdict(
             law=law.number, title=law.title, state=state, figure=figure, next_step=next_step
         )
