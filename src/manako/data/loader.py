@@ -135,14 +135,17 @@ class Loader(Iterator[Step]):
 
         Looks at the lengths of the first window (with `num_train_epochs`: of all rows) and at the
         encoded rows of the first step, which is needed next anyway. Raises `RowError` for the
-        first such row, naming it. Later ones are recorded in `Pack.failed`. Does nothing once a
-        step has been delivered.
+        first such row, naming it, and where every row looked at is refused, whatever for. Later
+        ones are recorded in `Pack.failed`. Does nothing once a step has been delivered.
         """
         if self._position.step:
             return
         with _Closing(self):
             self._prepare()
-            _stop_for(self._measured_refusals())
+            refusals, rows = self._first_refusals()
+            _stop_for(refusals)
+            if refusals and len(refusals) == rows:
+                raise refusals[0].error(f" (and so are all {rows} rows looked at: refused)")
             ready = self._open_line().wait_for(self.settings.global_batch_packs)
             _stop_for([r for pack in ready if pack.encoded for r in pack.encoded.refusals])
 
@@ -198,7 +201,7 @@ class Loader(Iterator[Step]):
         if position.step >= self.total_steps:
             raise ResumeError(
                 f"nothing remains: step {position.step} of {self.total_steps} is done",
-                next_step="raise max_steps or num_train_epochs, or start a new run",
+                next_step="raise max_steps (a run without stages goes on), or start a new run",
             )
         self._line = None
         self._position = position
@@ -227,11 +230,15 @@ class Loader(Iterator[Step]):
         """The schedule and its number of steps; with `num_train_epochs`, all lengths first."""
         if self._prepared is None:
             if not self.settings.max_steps:
-                files = [self._lengths_file(source) for _, source in self._sources]
-                measure_everything(self._book, files, self._open_pool, self._progress)
-                _stop_for([refusal for refusal in self._book.all_refusals() if refusal.stops])
+                self._measure_everything()
             self._prepared = schedule_of(self.settings, self._orders, self._book)
         return self._prepared
+
+    def _measure_everything(self) -> None:
+        files = [self._lengths_file(source) for _, source in self._sources]
+        with _Closing(self):
+            measure_everything(self._book, files, self._open_pool, self._progress)
+            _stop_for([refusal for refusal in self._book.all_refusals() if refusal.stops])
 
     def _lengths_file(self, source: RowSource) -> Path | None:
         if self._lengths_folder is None:
@@ -244,12 +251,14 @@ class Loader(Iterator[Step]):
         }
         return lengths_file(self._lengths_folder, decides)
 
-    def _measured_refusals(self) -> list[Refusal]:
+    def _first_refusals(self) -> tuple[list[Refusal], int]:
+        """The refused among the rows whose lengths are known first, and how many those are."""
         if not self.settings.max_steps:
-            return self._book.all_refusals()
+            return self._book.all_refusals(), self.total_rows
         window = self._open_line().window(self._position.place)
-        found = [self._book.refusal(row.source, row.row) for row in window.drawn] if window else []
-        return [refusal for refusal in found if refusal is not None]
+        drawn = window.drawn if window else ()
+        found = [self._book.refusal(row.source, row.row) for row in drawn]
+        return [refusal for refusal in found if refusal is not None], len(drawn)
 
     def _open_pool(self) -> TaskPool:
         if self._pool is None:

@@ -20,8 +20,9 @@ from manako.data.row_work import (
 from manako.data.schedule import Packed, Place, Schedule, Unmeasured, Window
 from manako.data.workers import TaskPool
 
-CHUNK_ROWS = 32
-"""Rows measured in one task: some for each worker of a window."""
+LEAST_CHUNK_ROWS = 32
+CHUNKS_PER_WINDOW = 8
+"""Rows are measured in this many tasks a window: some for each worker."""
 
 
 @dataclass(eq=False)
@@ -63,6 +64,8 @@ class PackLine:
         self._left_packs = left_packs
         self._ahead_packs = ahead_packs
         self._measures_ahead = measures_ahead
+        self._chunk_rows = max(LEAST_CHUNK_ROWS, schedule.window_rows // CHUNKS_PER_WINDOW)
+        self._missing: Unmeasured | None = None
         self._measured_at: Place | None = None
         self._measuring: set[tuple[int, int]] = set()
         self._planned: deque[PlannedPack] = deque()
@@ -119,9 +122,12 @@ class PackLine:
     def _plan(self) -> None:
         wanted = min(self._ahead_packs, self._left_packs)
         while len(self._planned) < wanted and not self._has_ended and self._trouble is None:
+            if self._missing and not self._book.knows(self._missing.source, self._missing.row):
+                return
             try:
                 window = self._schedule.window(self._place, self._book)
             except Unmeasured as missing:
+                self._missing = missing
                 self._measure_for(missing.source, self._place)
                 return
             except ManakoError as error:
@@ -155,7 +161,7 @@ class PackLine:
             self._measured_at = self._place
             for source, share in enumerate(self._schedule.shares(self._place)):
                 if share and len(self._planned) < self._left_packs:
-                    count = int(share * self._schedule.window_rows) + CHUNK_ROWS
+                    count = int(share * self._schedule.window_rows) + self._chunk_rows
                     self._ask_for(source, self._next_rows(self._place, source, count))
 
     def _measure_for(self, source: int, place: Place) -> None:
@@ -178,8 +184,8 @@ class PackLine:
             for row in dict.fromkeys(rows)
             if not self._book.knows(source, row) and (source, row) not in self._measuring
         ]
-        for start in range(0, len(unknown), CHUNK_ROWS):
-            chunk = tuple(unknown[start : start + CHUNK_ROWS])
+        for start in range(0, len(unknown), self._chunk_rows):
+            chunk = tuple(unknown[start : start + self._chunk_rows])
             self._pool.submit(MeasureTask(source=source, rows=chunk))
             self._measuring |= {(source, row) for row in chunk}
         return bool(unknown)

@@ -58,8 +58,9 @@ def fingerprint_of(
 ) -> dict[str, Any]:
     """All that decides the order and what is in it, as JSON values.
 
-    The length of the run is part of it only where stages are shares of that length, so a run
-    without stages may be made longer and goes on as if it had been so from the start.
+    The length of the run is part of it where it decides the order: epochs say where the last
+    window ends, and stages are shares of the steps. So a run of `max_steps` without stages may be
+    made longer, and goes on as if it had been so from the start.
     """
     decided: dict[str, Any] = {
         "order_version": ORDER_VERSION,
@@ -74,16 +75,12 @@ def fingerprint_of(
         "seed": settings.seed,
         "weight_in": settings.weight_in,
     }
+    if not settings.max_steps:
+        decided["num_train_epochs"] = settings.num_train_epochs
     if not settings.stages:
         return {**decided, "weights": dict(settings.weights)}
-    return {
-        **decided,
-        "stages": [
-            {"share": stage.share, "weights": dict(stage.weights)} for stage in settings.stages
-        ],
-        "max_steps": settings.max_steps,
-        "num_train_epochs": settings.num_train_epochs,
-    }
+    stages = [{"share": stage.share, "weights": dict(stage.weights)} for stage in settings.stages]
+    return {**decided, "stages": stages, "max_steps": settings.max_steps}
 
 
 def differences(found: Any, expected: Any, name: str = "") -> list[str]:

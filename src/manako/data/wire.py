@@ -11,7 +11,6 @@ other machine takes part. 3 MB of pixels: 1.4 ms in the worker, 0.3 ms in the lo
 
 from __future__ import annotations
 
-import array
 import mmap
 import os
 import pickle
@@ -20,6 +19,8 @@ import struct
 import tempfile
 from collections import deque
 from typing import Any
+
+from manako.core.errors import WorkerError
 
 INLINE_BYTES = 16 * 1024
 """Messages up to this size go through the socket, whose buffer holds many of them."""
@@ -31,7 +32,6 @@ READ_BYTES = 2**18
 FRAME = struct.Struct("<?Q")
 """Whether the message lies in a passed file, and its length in bytes."""
 COUNT = struct.Struct("<Q")
-DESCRIPTOR_BYTES = array.array("i").itemsize
 MOST_DESCRIPTORS = 64
 
 
@@ -170,6 +170,11 @@ class Channel:
             return None
         is_file, size = FRAME.unpack_from(self._inbox)
         if is_file:
+            if not self._descriptors:
+                raise WorkerError(
+                    "this process has too many files open to take what a worker sent",
+                    next_step="raise the limit (`ulimit -n 4096`) and start again",
+                )
             del self._inbox[: FRAME.size]
             return (from_message(_read_file(self._descriptors.popleft(), size)),)
         end = FRAME.size + size

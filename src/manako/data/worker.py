@@ -20,6 +20,8 @@ from manako.core.errors import ManakoError, WorkerError
 from manako.data.wire import receive_blocking, send
 
 PARENT_CHECK_SECONDS = 1.0
+NOT_STARTED = -1
+"""In place of a task's number: the worker could not open what it was handed."""
 
 
 def main(socket_descriptor: int, workbench_descriptor: int, parent: int) -> None:
@@ -28,9 +30,9 @@ def main(socket_descriptor: int, workbench_descriptor: int, parent: int) -> None
     sock = socket.socket(fileno=socket_descriptor)
     try:
         workbench = _read_pickle(workbench_descriptor)
-    except Exception as error:
-        _try_to_send(sock, (-1, _as_told(error, "opening what it was handed")))
-        raise
+    except Exception as error:  # noqa: BLE001 - told to the loader, which raises it
+        _try_to_send(sock, (NOT_STARTED, _as_told(error, "opening what it was handed")))
+        return
     while True:
         try:
             ticket, task = receive_blocking(sock)
@@ -50,7 +52,11 @@ def _outcome(workbench: Any, task: Any) -> Any:
 
 
 def _as_told(error: Exception, where: str) -> WorkerError:
-    return WorkerError(f"a worker failed {where}: {type(error).__name__}: {error}")
+    return WorkerError(
+        f"a worker failed {where}: {type(error).__name__}: {error}",
+        next_step="sources, measure and encode must come from importable modules; or set "
+        "dataloader_num_workers: 0",
+    )
 
 
 def _try_to_send(sock: socket.socket, message: Any) -> bool:
