@@ -16,6 +16,7 @@ from manako.evaluate.controls import CONTROLS
 from manako.evaluate.questions import Question, read_questions
 from manako.evaluate.scorers import Share, accuracy, exact_match, majority
 
+RECORD_NAME = "answers.jsonl"
 LEAK_MARGIN = 0.05
 """How far a control may stand above the most frequent answer before it says that pictures are not
 needed: five points, above what drawing 150 questions moves it."""
@@ -130,10 +131,13 @@ class Evaluation:
             "evaluation_seconds": self.seconds,
         }
 
-    def write(self, path: Path) -> None:
-        """Write a record: one `score` event with the figures, one `answer` event a question."""
+    def write(self, folder: Path) -> Path:
+        """Write the record `answers.jsonl` into `folder`: one `score` event with the figures, one
+        `answer` event a question, without pictures; its path."""
+        path = folder / RECORD_NAME
         answers = ({"kind": "answer", **_answer_event(p)} for p in self.predictions)
         write_record(path, "eval", [{"kind": "score", **self.as_dict()}, *answers])
+        return path
 
 
 def evaluate(

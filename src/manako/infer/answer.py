@@ -131,9 +131,10 @@ class _GrowingText:
         return self.all.removesuffix(HALF)
 
     def _move(self) -> None:
-        """Keep half of the window, so that what a token's neighbour decides stays decided."""
-        half = self._window[len(self._window) // 2 :]
-        known = self._decode(half)
-        if self._open.endswith(known) and not known.startswith(HALF):
-            self._before += self._open[: len(self._open) - len(known)]
-            self._window, self._open = half, known
+        """Keep about half of the window, from where a character begins."""
+        for start in range(len(self._window) // 2, len(self._window)):
+            known = self._decode(self._window[start:])
+            if self._open.endswith(known) and not known.startswith(HALF):
+                self._before += self._open[: len(self._open) - len(known)]
+                self._window, self._open = self._window[start:], known
+                return

@@ -41,6 +41,8 @@ def likeliest(logits_BV: Tensor, temperature: float, top_p: float) -> tuple[Tens
     highest = logits_BV.max(dim=-1, keepdim=True).values
     probabilities = ((logits_BV - highest) / temperature).softmax(dim=-1)
     falling, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+    if top_p == 1:
+        return falling, ids  # sums of rounded numbers may reach 1 before the last token
     before = falling.cumsum(dim=-1) - falling
     return falling.where(before < top_p, 0.0), ids
 
