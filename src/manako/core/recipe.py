@@ -87,15 +87,40 @@ class PartSetting:
 class Recipe:
     """One training run.
 
+    model: folder of the checkpoint to start from.
+    data: the data sets to train on, in canonical form.
+    output_dir: folder of the run; a run that lies there goes on.
+    stages: shares of the steps with weights of their own, one after another; without stages the
+        weights of `data` hold throughout.
+    method: `full` or `lora`; how a part is trained where `train` does not say.
     train: per part (vision, projector, language) a learning rate, `frozen`, `full RATE` or
         `lora RATE`. A bare rate means `method` for the language part and `full` for the others.
+    lora_r, lora_alpha, lora_dropout: rank of the adapters, their scale (they count `lora_alpha /
+        lora_r`), and dropout before them.
+    pack_tokens: room of a pack, one row of the model's input that holds several conversations.
+    global_batch_packs: packs of one step; they pass one by one, and their gradients are summed.
+    pack_window_rows: conversations looked at together when packs are filled.
+    too_long: what becomes of a conversation that is longer than a pack.
+    min_pixels, max_pixels: picture limits, instead of the checkpoint's.
+    num_train_epochs: how often the data is drawn, in rows of all sources together.
     max_steps: 0 means `num_train_epochs` decides.
-    lr_decay_ratio: share of the steps, at the end, over which the rate falls; 1 means all.
-    warmup_steps: steps, or a share of them when below 1.
+    optim: `adamw`, or `muon` for matrices of hidden layers with AdamW for the rest.
+    adam_beta1, adam_beta2, adam_epsilon: of AdamW.
+    weight_decay: of tensors with two dimensions and more.
+    max_grad_norm: gradients are scaled down to this norm, all parts together; 0 leaves them.
+    muon_momentum: of Muon.
     muon_adamw_ratio: with `optim: muon`, the rate of the tensors that AdamW trains (embeddings,
         head, one-dimensional), relative to their part's rate.
-    pack_window_rows: conversations looked at together when packs are filled.
-    min_pixels, max_pixels: picture limits, instead of the checkpoint's.
+    lr_scheduler_type: how the rate falls: `cosine`, `linear`, or not (`constant`).
+    lr_decay_ratio: share of the steps, at the end, over which the rate falls; 1 means all.
+    warmup_steps: steps, or a share of them when below 1.
+    bf16: compute in bfloat16; what is trained stays float32.
+    seed: of the order of rows, of fresh adapters and of dropout.
+    eval: validation loss during training: `data` (a folder), `every_steps`, `max_rows`.
+    logging_steps, save_steps: a line in `record.jsonl`, and a checkpoint, every so many steps.
+    save_total_limit: checkpoints that are kept, the latest.
+    dataloader_num_workers: processes that make packs ready beside the training process.
+    report_to: `tensorboard`, or nothing; `record.jsonl` is always written.
     """
 
     model: str
