@@ -65,7 +65,8 @@ class _Localised(click.Command):
                 formatter.write_text(line)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        records = [p.get_help_record(ctx) for p in self.get_params(ctx)]
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        records = [option.get_help_record(ctx) for option in options]
         if rows := [record for record in records if record is not None]:
             with formatter.section(texts_of(ctx)("help.options")):
                 formatter.write_dl(rows)

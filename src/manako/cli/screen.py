@@ -49,6 +49,11 @@ class Screen:
     def err(self) -> Console:
         return _console(is_error=True)
 
+    @property
+    def people(self) -> Console:
+        """Where words for people go: stdout, or stderr where stdout is for JSON."""
+        return self.err if self.is_json else self.out
+
     def show(self, key: str, /, **values: object) -> None:
         """A line of the result, for people; nothing with `--json`."""
         if not self.is_json:
@@ -101,11 +106,15 @@ class Screen:
     @contextlib.contextmanager
     def bar(self, key: str, /, **values: object) -> Iterator[Bar]:
         """Progress of work whose end is known; call it with (done, total)."""
-        bar = Bar(self.err, self.texts(key, **values))
+        bar = self.new_bar(self.texts(key, **values))
         try:
             yield bar
         finally:
             bar.close()
+
+    def new_bar(self, words: str) -> Bar:
+        """A bar that its owner closes."""
+        return Bar(self.err, words)
 
 
 class Bar:

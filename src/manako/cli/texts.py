@@ -44,6 +44,43 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "結果を置くフォルダー。",
         "Folder for everything that is made.",
     ),
+    "quickstart.forms": ("本物の手書き数字から用紙の画像を作る", "compose forms of real scans"),
+    "quickstart.convert": ("共通の Parquet 形式に変換する", "convert to one stored form"),
+    "quickstart.model": ("小さなモデルを乱数で用意する", "make a small model, random weights"),
+    "quickstart.look": ("データを数え、見本のページを作る", "count the data, make a preview page"),
+    "quickstart.plan": ("メモリーと時間を見積もる", "plan memory and time"),
+    "quickstart.train": ("学習する", "train"),
+    "quickstart.measure": (
+        "学習に使っていない数字で測る（白紙と入れ替えの対照つき）",
+        "measure on scans never seen, beside two controls",
+    ),
+    "quickstart.ask": ("一問きいてみる", "ask one question"),
+    "quickstart.report": ("レポートを書く", "write the report"),
+    "quickstart.before": ("済み", "done before"),
+    "quickstart.made": (
+        "用紙 {pictures:,} 枚、対話 {rows:,} 件",
+        "{pictures:,} pictures, {rows:,} conversations",
+    ),
+    "quickstart.converted": (
+        "{name}: {rows:,} 行、除外 {dropped:,}（{size}）",
+        "{name}: {rows:,} rows, {dropped:,} dropped ({size})",
+    ),
+    "quickstart.sets": ("データセット", "Data sets"),
+    "quickstart.page": ("ページ: {page}", "page: {page}"),
+    "quickstart.resumed": (
+        "ステップ {step:,} から再開（エポック {epoch}）",
+        "going on from step {step:,} (epoch {epoch})",
+    ),
+    "quickstart.answer": ("答え: {answer}（正解: {expected}）", "answer: {answer} (right: {expected})"),
+    "quickstart.stopped": (
+        "止めました。チェックポイントは保存済みです。同じコマンドで続きから再開します。",
+        "Stopped; the checkpoint is saved. The same command goes on from there.",
+    ),
+    "quickstart.done": (
+        "正解率 {accuracy:.1%}（{questions:,} 問）、全体で {seconds}。",
+        "{accuracy:.1%} of {questions:,} questions right, {seconds} in all.",
+    ),
+    "quickstart.next": ("次は: {command}", "next: {command}"),
     # data
     "data": ("データセットを変換し、調べる。", "Convert data sets and look into them."),
     "data.convert": (
@@ -72,7 +109,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "convert.dropped": (
         "{dropped:,} 行は使えませんでした: {reasons}。詳しくは {file}",
-        "{dropped:,} rows could not be used: {reasons}. Each is in {file}",
+        "Rows that could not be used: {dropped:,} ({reasons}). Each is in {file}",
     ),
     "convert.left_out": (
         "形式の違うファイル {count} 個は読みませんでした（最初の一つ: {file}）。",
@@ -213,8 +250,8 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         ),
     ),
     "option.train.foreground": (
-        "このプロセスの中で学習する（端末を閉じると保存して止まる）。",
-        "Train in this process instead of one of its own.",
+        "別のプロセスにせず、このプロセスの中で学習する（コンテナや CI 向け）。",
+        "Train in this process instead of one of its own (for containers and CI).",
     ),
     "train.started": (
         "学習を {folder} で始めました。端末を閉じても続きます。Ctrl-C で保存して止まります。",
@@ -223,7 +260,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
             "and stops it."
         ),
     ),
-    "train.preparing": ("準備しています", "preparing"),
+    "train.log": ("詳しくは {path}", "see {path}"),
     "train.measuring": ("データの長さを測っています", "measuring the lengths of the data"),
     "train.resuming": (
         "続きから再開: ステップ {step:,}/{total:,}、エポック {epoch:.2f}、データ {positions}",

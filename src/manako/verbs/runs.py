@@ -129,6 +129,12 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def state_now(folder: Path) -> State:
+    """The state alone, without reading the record."""
+    alive = is_held(folder)
+    return _state(folder, alive, _read(folder / STATE), _read(folder / PROCESS))
+
+
 def is_held(folder: Path) -> bool:
     """Whether a process has this run, by the locks that it holds."""
     return any(_is_locked(folder / name) for name in (PROCESS_LOCK, TRAIN_LOCK))
