@@ -101,6 +101,7 @@ def write_run(folder: Path, *, steps: int = 30) -> Path:
         record.write("end", step=steps, state="finished", seconds=75.0)
     (folder / "recipe.yaml").write_text("model: models/tiny\ntrain: {language: 1e-3}\n", "utf-8")
     (folder / "state.json").write_text('{"state": "finished"}', "utf-8")
+    (folder / "plan.json").write_text(json.dumps({"memory": PLANNED}), "utf-8")
     (folder / "result.json").write_text(json.dumps(RESULT), "utf-8")
     write_entries(folder / "evaluation", predictions(), verb="eval")
     write_samples(folder / "samples")
@@ -145,6 +146,11 @@ PARTS = {
     "vision": {"how": "frozen", "learning_rate": 0.0, "parameters": 400, "trained": 0},
     "language": {"how": "full", "learning_rate": 1e-3, "parameters": 600, "trained": 600},
 }
+PLANNED = {
+    "total_bytes": 200_000_000,
+    "cpu_process_low_bytes": 500_000_000,
+    "cpu_process_high_bytes": 700_000_000,
+}
 RESULT = {
     "accuracy": 0.8,
     "accuracy_low": 0.49,
@@ -155,6 +161,10 @@ RESULT = {
     "by_kind": {
         "read_one": {"n": 5, "accuracy": 0.9, "low": 0.5, "high": 0.99, "majority": 0.2},
         "made <up>": {"n": 5, "accuracy": 0.7, "low": 0.3, "high": 0.9, "majority": 0.3},
+    },
+    "by_language": {
+        "ja": {"n": 6, "accuracy": 0.83, "low": 0.4, "high": 0.97, "majority": 0.2, "blank": 0.2},
+        "en": {"n": 4, "accuracy": 0.75, "low": 0.3, "high": 0.95, "majority": 0.3, "blank": 0.3},
     },
     "controls": {
         "blank": {"accuracy": 0.25, "by_kind": {"read_one": 0.21, "made <up>": 0.5}},

@@ -16,6 +16,12 @@ def test_scores_with_controls_by_kind():
     assert second.is_control_high
     assert scores.overall.majority == 0.25
     assert scores.rows[-1] is scores.overall
+    assert [g.name for g in scores.languages] == ["ja", "en"]
+
+
+def test_a_single_language_is_no_row_of_its_own():
+    one = RESULT | {"by_language": {"ja": {"accuracy": 0.8}}}
+    assert read_scores(one).languages == ()
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,17 @@ def test_kinds_are_listed_with_interval_controls_and_a_warning(folder):
     assert "more than 5 points" in page.words
 
 
+def test_languages_stand_between_kinds_and_all_questions(folder):
+    first = [e.text.strip() for e in report(folder).all("th") if e.attributes.get("scope") == "row"]
+    assert first[2:5] == ["Questions in Japanese", "Questions in English", "All questions"]
+
+
+def test_memory_stands_beside_what_was_predicted(folder):
+    assert "600 MB predicted 500 MB – 700 MB" in report(folder).one("dl", "tiles").text
+    (folder / "plan.json").unlink()
+    assert "predicted" not in report(folder).one("dl", "tiles").text
+
+
 def test_every_curve_of_the_record_is_drawn(folder):
     titles = [
         e.attributes["aria-label"]

@@ -101,9 +101,12 @@ def test_laws_keep_their_order_and_say_what_to_do():
 
 def test_accuracy_by_kind_ends_with_all_questions():
     table = scores_table(RESULT, lang="en")
-    assert [row["kind"] for row in table.plain()] == [
+    kinds = [row["kind"] for row in table.plain()]
+    assert kinds == [
         "Read one digit",
         "made <up>",
+        "Questions in Japanese",
+        "Questions in English",
         "All questions",
     ]
     assert table.plain()[0]["interval"] == "50.0–99.0"

@@ -3,7 +3,8 @@
 What is read (shares between 0 and 1; whatever is missing is left out of the page):
 
     accuracy, accuracy_low, accuracy_high, test_questions
-    by_kind    {kind: {n, accuracy, low, high, majority?}}
+    by_kind    {kind: {n, accuracy, low, high, majority?, blank?, shuffled?}}
+    by_language  the same by the language of the question
     controls   {blank | shuffled: share, or {accuracy, by_kind: {kind: share or {accuracy}}}}
     majority   share, or {accuracy, by_kind: {kind: share}}, or {kind: share}
 """
@@ -43,14 +44,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Scores:
-    """All questions together, and each kind."""
+    """All questions together, by kind, and by language where there are several."""
 
     overall: Group
     groups: tuple[Group, ...]
+    languages: tuple[Group, ...] = ()
 
     @property
     def rows(self) -> tuple[Group, ...]:
-        return (*self.groups, self.overall)
+        """Kinds, then languages, then all questions."""
+        return (*self.groups, *self.languages, self.overall)
 
     def has(self, field: str) -> bool:
         return any(getattr(group, field) is not None for group in self.rows)
@@ -71,14 +74,19 @@ def read_scores(result: Mapping[str, Any]) -> Scores | None:
         shuffled=_beside(result, "shuffled", ""),
         majority=_beside(result, "majority", ""),
     )
-    by_kind = result.get("by_kind")
-    names = list(by_kind) if isinstance(by_kind, Mapping) else []
-    groups = (_group(result, str(name)) for name in names)
-    return Scores(overall, tuple(group for group in groups if group))
+    languages = _groups(result, "by_language")
+    return Scores(overall, _groups(result, "by_kind"), languages if len(languages) > 1 else ())
 
 
-def _group(result: Mapping[str, Any], name: str) -> Group | None:
-    found = result["by_kind"][name]
+def _groups(result: Mapping[str, Any], field: str) -> tuple[Group, ...]:
+    found = result.get(field)
+    names = list(found) if isinstance(found, Mapping) else []
+    groups = (_group(result, field, str(name)) for name in names)
+    return tuple(group for group in groups if group)
+
+
+def _group(result: Mapping[str, Any], field: str, name: str) -> Group | None:
+    found = result[field][name]
     values = found if isinstance(found, Mapping) else {"accuracy": found}
     accuracy = share(values.get("accuracy"))
     if accuracy is None:

@@ -12,8 +12,8 @@ Read from a run's folder, each only if it is there:
                              end    {state, seconds}
     state.json               {state}: running, stopped, finished or failed
     recipe.yaml              every field, as resolved
-    result.json              what `figures` reads, and seconds, peak_memory_bytes,
-                             predicted_memory_bytes
+    plan.json                {memory: {total_bytes, cpu_process_low_bytes, cpu_process_high_bytes}}
+    result.json              what `figures` reads, and seconds, peak_memory_bytes
     evaluation/record.jsonl  prediction events (`events`)
     samples/record.jsonl     sample events (`events`)
 
@@ -62,6 +62,7 @@ class RunFiles:
     recipe: Mapping[str, Any]
     recipe_text: str
     result: Mapping[str, Any]
+    plan: Mapping[str, Any]
     state: str
     evaluation: Record
     samples: Record
@@ -106,7 +107,7 @@ def write_run_report(
         model=str(files.recipe.get("model") or ""),
         header=files.record.header,
         state=files.state,
-        tiles=run_tiles(files.record, files.result, t),
+        tiles=run_tiles(files.record, files.result, files.plan, t),
         scores=scores,
         parts=part_rows(files.record, files.recipe),
         charts=run_charts(files.record, t),
@@ -130,6 +131,7 @@ def read_run(
         recipe=recipe,
         recipe_text=recipe_text,
         result=_read_fields(folder / "result.json"),
+        plan=_read_fields(folder / "plan.json"),
         state=state_of(_read_fields(folder / "state.json")),
         evaluation=_read_if_there(evaluation or folder / EVALUATION),
         samples=_read_if_there(samples or folder / SAMPLES),

@@ -38,14 +38,16 @@ class PartRow:
     trained: int | None
 
 
-def run_tiles(record: Record, result: Mapping[str, Any], t: Labels) -> list[Tile]:
-    """What matters beside the accuracy, each where it is known."""
+def run_tiles(
+    record: Record, result: Mapping[str, Any], plan: Mapping[str, Any], t: Labels
+) -> list[Tile]:
+    """What matters beside the accuracy, each where it is known; `plan` is what was predicted."""
     tiles = [
         _questions(result, t),
         _seconds(record, result, t),
         _steps(record, t),
         _parameters(record, t),
-        _peak_memory(record, result, t),
+        _peak_memory(record, result, plan, t),
         _speed(record, t),
         _fill(record, t),
     ]
@@ -119,15 +121,29 @@ def _parameters(record: Record, t: Labels) -> Tile | None:
     )
 
 
-def _peak_memory(record: Record, result: Mapping[str, Any], t: Labels) -> Tile | None:
+def _peak_memory(
+    record: Record, result: Mapping[str, Any], plan: Mapping[str, Any], t: Labels
+) -> Tile | None:
     peaks = [value for _, value in numbers(record.of_kind("step"), _peak)]
     peak = finite(result.get("peak_memory_bytes", max(peaks, default=None)))
     if peak is None:
         return None
-    setup = setup_of(record)
-    predicted = finite(result.get("predicted_memory_bytes", setup.get("predicted_memory_bytes")))
-    note = t("predicted_memory", size=show_bytes(predicted)) if predicted is not None else ""
-    return Tile(t("peak_memory"), show_bytes(peak), note=note)
+    predicted = _predicted_memory(record, plan)
+    return Tile(
+        t("peak_memory"),
+        show_bytes(peak),
+        note=t("predicted_memory", size=predicted) if predicted else "",
+    )
+
+
+def _predicted_memory(record: Record, plan: Mapping[str, Any]) -> str:
+    """What the plan said: a range for the process on a CPU, allocated tensors elsewhere."""
+    memory = dict(_items(plan.get("memory")))
+    low, high = (finite(memory.get(f"cpu_process_{end}_bytes")) for end in ("low", "high"))
+    if str(setup_of(record).get("device", "")).startswith("cpu") and low and high:
+        return f"{show_bytes(low)} – {show_bytes(high)}"
+    total = finite(memory.get("total_bytes"))
+    return show_bytes(total) if total else ""
 
 
 def _peak(event: Mapping[str, Any]) -> Any:

@@ -163,7 +163,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "run.running": ("実行中", "running"),
     "run.stopped": ("停止（再開できます）", "stopped, can go on"),
     "run.failed": ("失敗", "failed"),
-    # kinds of question about the quickstart's forms; kinds of other sets keep their names
+    # kinds of question about the quickstart's forms; other kinds keep their names
     "group.read_one": ("数字を一つ読む", "Read one digit"),
     "group.read_all": ("すべての数字を順に読む", "Read all digits"),
     "group.read_pair": ("二枚とも読む", "Read both sheets"),
@@ -173,6 +173,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "group.colour": ("印の色", "Colour of the mark"),
     "group.first_sheet": ("一枚目を読む", "First sheet"),
     "group.second_sheet": ("二枚目を読む", "Second sheet"),
+    "group.ja": ("日本語の質問", "Questions in Japanese"),
+    "group.en": ("英語の質問", "Questions in English"),
     # live line
     "eta": ("残り", "left"),
     "waiting": ("記録を待っています", "waiting for the record"),
