@@ -33,7 +33,9 @@ def test_targets_are_found_and_none_is_broken() -> None:
     assert found.items["safetensors"].title
 
 
-def test_a_lora_run_becomes_a_plain_checkpoint(lora_run: Path, lively: Path, tmp_path: Path) -> None:
+def test_a_lora_run_becomes_a_plain_checkpoint(
+    lora_run: Path, lively: Path, tmp_path: Path
+) -> None:
     """The whole way, the clean process included."""
     out = tmp_path / "out"
     told: list[str] = []

@@ -46,9 +46,7 @@ def cut_up(data: bytes, lengths: Sequence[int]) -> list[bytes]:
 
 
 @given(text=texts, lengths=cuts)
-def test_pieces_never_split_a_character_and_join_to_the_text(
-    text: str, lengths: list[int]
-) -> None:
+def test_pieces_never_split_a_character_and_join_to_the_text(text: str, lengths: list[int]) -> None:
     chunks = cut_up(text.encode(), lengths)
     answer = make(chunks, follow=True)
     pieces = write(answer, [*range(len(chunks)), END])

@@ -25,7 +25,9 @@ def test_the_kept_tokens_are_those_of_transformers(top_p: float) -> None:
     expected = warped.softmax(dim=-1)
     assert ((mine > 0) == (expected > 0)).all()
     # Softmax in float32 over 50 entries: sums in another order differ by a few 1e-7.
-    torch.testing.assert_close(mine / mine.sum(dim=-1, keepdim=True), expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        mine / mine.sum(dim=-1, keepdim=True), expected, rtol=1e-5, atol=1e-7
+    )
 
 
 def test_draws_follow_the_probabilities() -> None:

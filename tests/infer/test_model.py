@@ -27,7 +27,13 @@ def prompts(picture: Picture) -> list[list[Any]]:
         ["hello"],
         [picture(56, 56), "画像を説明してください。"],
         ["次の画像は何ですか。", picture(120, 40)],
-        [picture(56, 84), "これは日本の画像です", picture(90, 45), "これはオーストリアの画像です", "違い"],
+        [
+            picture(56, 84),
+            "これは日本の画像です",
+            picture(90, 45),
+            "これはオーストリアの画像です",
+            "違い",
+        ],
         [picture(200, 100)],
         ["数えて: " + "1 2 3 " * 30],
         [picture(28, 112), picture(112, 28), picture(56, 56), "三枚?"],
@@ -160,7 +166,9 @@ def test_stop_strings_cut_the_same_alone_together_and_streamed(
         assert stream.reply.finish_reason == reply.finish_reason
 
 
-def test_the_end_of_turn_token_ends_an_answer_and_is_no_text(model: Model, alone: list[Any]) -> None:
+def test_the_end_of_turn_token_ends_an_answer_and_is_no_text(
+    model: Model, alone: list[Any]
+) -> None:
     third = alone[0].token_ids[2]
     ending = replace(model, processor=replace(model.processor, end_ids=(third,)))  # type: ignore[type-var]
     reply = ending.generate_content("hello", max_new_tokens=TOKENS)

@@ -79,9 +79,7 @@ def test_an_opened_model_is_in_evaluation_mode_and_not_trained(model: Model) -> 
         ({"dtype": "int4"}, "dtype 'int4'"),
     ],
 )
-def test_a_wrong_device_or_dtype_is_named(
-    lively: Path, wrong: dict[str, str], match: str
-) -> None:
+def test_a_wrong_device_or_dtype_is_named(lively: Path, wrong: dict[str, str], match: str) -> None:
     if wrong.get("device") == "cuda:99" and torch.cuda.is_available():
         pytest.skip("the device's own error, on a machine with CUDA")
     with pytest.raises(InputError, match=match):
