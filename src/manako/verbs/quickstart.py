@@ -53,8 +53,9 @@ class Watcher(Protocol):
         ...
 
     def tell(self, kind: str, value: Any) -> None:
-        """Something to show: `forms`, `converted`, `census`, `preview`, `plan`, `train` (an event
-        of the run), `scores`, `asked`, `report`."""
+        """Something to show: `forms` (FormsReport), `converted` (ConvertReport), `census` (name
+        and fields), `preview` (page), `plan` (Plan), `train` (an event of the run), `scores` (the
+        fields of result.json), `asked` (Asked), `report` (page)."""
         ...
 
 
@@ -84,6 +85,16 @@ class Quickstart:
 
     def data(self, name: str) -> Path:
         return self.folder / "data" / name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A question as a sample event, whose pictures lie in `folder`, and its answer."""
+
+    event: Mapping[str, Any]
+    folder: Path
+    answer: str
+    expected: str
 
 
 class Stopped(Exception):
@@ -227,8 +238,8 @@ def _look(quickstart: Quickstart) -> None:
 def _plan(quickstart: Quickstart) -> None:
     from manako.verbs.plan import look
 
-    plan = look(quickstart.recipe).measured().plan.as_dict()
-    write_json(quickstart.folder / "plan.json", plan)
+    plan = look(quickstart.recipe).measured(quickstart.watcher.progress).plan
+    write_json(quickstart.folder / "plan.json", plan.as_dict())
     quickstart.watcher.tell("plan", plan)
 
 
@@ -282,11 +293,20 @@ def _measure(quickstart: Quickstart) -> None:
 def _ask(quickstart: Quickstart) -> None:
     """One question about a test picture, answered as a user would ask it."""
     from manako.infer.open import open_model
+    from manako.report.events import sample_entry, write_entries
 
     asked = _example_question(_questions(quickstart), quickstart.lang)
     prompt = _prompt(asked)
     reply = open_model(quickstart.folder).generate_content(prompt, max_new_tokens=ANSWER_TOKENS)
-    quickstart.watcher.tell("asked", (prompt, reply.text, asked.messages[-1].text))
+    entry = sample_entry(prompt, number=0)
+    write_entries(quickstart.folder / "asked", [entry], verb="quickstart")
+    answer = Asked(
+        event=entry.event,
+        folder=quickstart.folder / "asked",
+        answer=reply.text,
+        expected=asked.messages[-1].text,
+    )
+    quickstart.watcher.tell("asked", answer)
 
 
 def _report(quickstart: Quickstart) -> None:
@@ -296,6 +316,8 @@ def _report(quickstart: Quickstart) -> None:
     result["seconds"] = round(sum(quickstart.seconds.values()), 1)
     result["seconds_by_step"] = {k: round(v, 1) for k, v in quickstart.seconds.items()}
     result["peak_memory_bytes"] = peak_memory_bytes()
+    planned = read_json(quickstart.folder / "plan.json")["memory"]
+    result["predicted_memory_bytes"] = planned["cpu_process_high_bytes"]
     write_json(quickstart.folder / "result.json", result)
     write_run_report(quickstart.folder, lang=quickstart.lang)
 

@@ -81,7 +81,7 @@ class Subject:
             state, figure = "not applicable", str(reason)
         except ManakoError as error:
             state, figure, next_step = "fails", error.message, error.next_step
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a family may fail in any way)
             state, figure = "fails", f"{type(error).__name__}: {error}"
         return Verdict(
             law=law.number, title=law.title, state=state, figure=figure, next_step=next_step
