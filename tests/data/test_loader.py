@@ -197,6 +197,18 @@ def test_with_epochs_every_row_is_checked_and_the_others_counted() -> None:
         loader.check_first()
 
 
+@pytest.mark.parametrize("max_steps", [0, 5])
+def test_a_set_whose_every_row_is_refused_is_said_at_once(max_steps: int) -> None:
+    """And not after the lengths of a million rows."""
+    sources = {"a": FakeSource("a", 500, faults=dict.fromkeys(range(500), "measure"))}
+    with (
+        make_loader({"weights": {"a": 1.0}, "max_steps": max_steps}, sources=sources) as loader,
+        pytest.raises(RowError, match=r"no picture") as found,
+    ):
+        loader.check_first()
+    assert ("16 rows looked at" if max_steps else "all of its 500 rows") in str(found.value)
+
+
 def test_a_check_that_passes_changes_nothing() -> None:
     with make_loader() as alone:
         expected = hashes(alone)
@@ -288,6 +300,15 @@ def test_a_run_without_stages_may_be_made_longer() -> None:
     with make_loader({"max_steps": 20}) as longer:
         longer.restore(state)
         assert first + hashes(longer) == expected
+
+
+def test_epochs_decide_where_the_order_ends_so_they_cannot_be_changed() -> None:
+    with make_loader({"max_steps": 0}) as loader:
+        next(loader)
+        state = loader.state()
+    longer = make_loader({"max_steps": 0, "num_train_epochs": 2.0})
+    with longer, pytest.raises(ResumeError, match=r"num_train_epochs: the state has 1\.0"):
+        longer.restore(state)
 
 
 def test_the_order_of_sources_in_a_recipe_changes_nothing() -> None:

@@ -204,6 +204,18 @@ def test_what_cannot_be_sent_to_a_worker_is_refused() -> None:
         next(loader)
 
 
+def test_what_a_worker_cannot_open_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions of the user's own script are not found in a worker, whose script is another."""
+    script = sys.modules["__main__"]
+    made = type("Made", (FakeProcessor,), {"__module__": "__main__", "__qualname__": "Made"})
+    monkeypatch.setattr(script, "Made", made, raising=False)
+    with (
+        make_loader(ONE, processor=made(), workers=1) as loader,
+        pytest.raises(WorkerError, match=r"failed opening what it was handed.*Made"),
+    ):
+        next(loader)
+
+
 # The process around it
 
 PROGRAM = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+import random
 
 import numpy as np
 import pytest
@@ -111,22 +111,22 @@ def test_decimal_weights_become_whole_numbers_in_exactly_their_proportion() -> N
 WEIGHTS = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any)
 
 
-@given(WEIGHTS, st.integers(1, 300))
+@given(WEIGHTS, st.integers(1, 100))
 def test_rows_drawn_keep_to_their_shares(weights: list[int], draws: int) -> None:
     """At no time does a source lie more than one row per source away from its share."""
-    spent = [0] * len(weights)
+    spent, total = [0] * len(weights), sum(weights)
     for done in range(1, draws + 1):
         spent[largest_deficit(weights, spent)] += 1
         for weight, rows in zip(weights, spent, strict=True):
-            assert abs(rows - Fraction(weight * done, sum(weights))) <= len(weights)
+            assert abs(rows * total - weight * done) <= len(weights) * total
             assert weight or not rows
 
 
-@given(WEIGHTS, st.lists(st.integers(1, 50), min_size=100, max_size=200))
-def test_answer_tokens_keep_to_their_shares(weights: list[int], costs: list[int]) -> None:
+@given(WEIGHTS, st.integers(0, 2**32))
+def test_answer_tokens_keep_to_their_shares(weights: list[int], seed: int) -> None:
     """What is weighed may cost more or less: no source strays further than a few rows' cost."""
-    spent = [0] * len(weights)
-    for cost in costs:
-        spent[largest_deficit(weights, spent)] += cost
+    spent, total, draw = [0] * len(weights), sum(weights), random.Random(seed)
+    for _ in range(150):
+        spent[largest_deficit(weights, spent)] += draw.randint(1, 50)
     for weight, tokens in zip(weights, spent, strict=True):
-        assert abs(tokens - Fraction(weight * sum(spent), sum(weights))) <= 50 * len(weights)
+        assert abs(tokens * total - weight * sum(spent)) <= 50 * len(weights) * total

@@ -89,7 +89,7 @@ class Pack:
     pack_tokens: int
     number: int = 0
     failed: tuple[tuple[str, str], ...] = field(default=())
-    """(row id, reason) of rows that failed in `encode`: their place stays empty."""
+    """(row id, reason) of rows that `measure` or `encode` refused: their place stays empty."""
 
     @cached_property
     def input_ids(self) -> IntArray:

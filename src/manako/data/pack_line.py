@@ -65,7 +65,7 @@ class PackLine:
         self._ahead_packs = ahead_packs
         self._measures_ahead = measures_ahead
         self._chunk_rows = max(LEAST_CHUNK_ROWS, schedule.window_rows // CHUNKS_PER_WINDOW)
-        self._missing: Unmeasured | None = None
+        self._missing: tuple[int, int] | None = None
         self._measured_at: Place | None = None
         self._measuring: set[tuple[int, int]] = set()
         self._planned: deque[PlannedPack] = deque()
@@ -122,16 +122,18 @@ class PackLine:
     def _plan(self) -> None:
         wanted = min(self._ahead_packs, self._left_packs)
         while len(self._planned) < wanted and not self._has_ended and self._trouble is None:
-            if self._missing and not self._book.knows(self._missing.source, self._missing.row):
+            if self._missing and not self._book.knows(*self._missing):
                 return
             try:
                 window = self._schedule.window(self._place, self._book)
             except Unmeasured as missing:
-                self._missing = missing
+                self._missing = (missing.source, missing.row)
                 self._measure_for(missing.source, self._place)
                 return
             except ManakoError as error:
-                self._trouble = error  # told when the step that needs this window is asked for
+                # Told when the step that needs this window is asked for. Without its frames,
+                # which hold this line, and so the workers, in a cycle.
+                self._trouble = error.with_traceback(None)
                 return
             if window is None:
                 self._has_ended = True
