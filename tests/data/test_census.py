@@ -208,3 +208,27 @@ def test_a_spread_names_numbers_that_occur() -> None:
         100,
     )
     assert (spread.total, spread.mean) == (109, 21.8)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the checkpoint maker's libraries
+def test_a_real_processor_measures_outlines_as_it_measures_whole_rows(
+    tmp_path: Path, tiny_qwen: Path
+) -> None:
+    from manako.core.family import family_of
+
+    processor = family_of(tiny_qwen).open(tiny_qwen)
+    with write_store(tmp_path / "set") as writer:
+        for number in range(6):
+            image = Image(tiny_png(30 + 28 * number, 60))
+            turns = (
+                Message("user", (image, Text("何色?"))),
+                Message("assistant", (Text("白"),)),
+            )
+            writer.add(row_of(Conversation(turns, id=str(number))))
+    store = Store.open(tmp_path / "set")
+    assert [processor.measure(store.outline(n)) for n in range(6)] == [
+        processor.encode(store.conversation(n)).lengths for n in range(6)
+    ]
+    tokens = take_census(store, measure=processor.measure).tokens
+    assert tokens is not None
+    assert (tokens.longest_row, tokens.refused) == ("5", {})

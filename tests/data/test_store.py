@@ -298,8 +298,9 @@ def test_wrong_manifests_are_refused_by_what_is_wrong(copied: Path) -> None:
         ({"schema_version": None}, "schema_version is None"),
         ({"rows": 119}, "rows is 119, its files hold 120"),
         ({"files": [{**files[0], "rows": 3}, *files[1:]]}, "the manifest says 3"),
-        ({"files": [{"path": "x"}]}, "is not complete"),
-        ({"unheard_of": 1}, "is not complete"),
+        ({"files": [{"path": "x"}]}, r"files\[0\]: missing sha256, rows, bytes"),
+        ({"files": [{**files[0], "bytes": "many"}]}, r"files\[0\].bytes is 'many'"),
+        ({"unheard_of": 1}, "unknown field 'unheard_of'"),
         ({"files": [{**files[0], "path": "../../etc/passwd"}]}, "no file of this folder"),
     ]:
         with pytest.raises(InputError, match=says):

@@ -195,3 +195,26 @@ def test_the_share_read_so_far_grows_to_one(tmp_path: Path) -> None:
         shares = [share for _, share in FORMAT.values(tmp_path / name)]
         assert shares == sorted(shares)
         assert 0 < shares[0] <= shares[-1] == 1.0
+
+
+def test_rows_nested_without_end_do_not_exhaust_the_stack(folder: Path) -> None:
+    deep: Any = "bottom"
+    for _ in range(900):
+        deep = [deep]
+    meta = json.dumps(convert(folder, "a", "b", deep=deep).meta["deep"])
+    assert "nested too deep" in meta
+
+
+def test_what_may_not_be_read_is_an_error_about_the_source(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FORMAT.write(folder / "a.json", [{"conversations": [{"from": "human", "value": "a"}]}])
+    found = FORMAT.find(folder)
+
+    def denied(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", "a.json")
+
+    monkeypatch.setattr("pathlib.Path.open", denied)
+    with pytest.raises(InputError, match=r"a\.json cannot be read: Permission denied"):
+        list(FORMAT.read_file(found.used[0], folder))
+    assert "Permission denied" in FORMAT.find(folder).left_out["a.json"]

@@ -144,3 +144,23 @@ def test_a_file_with_a_damaged_page_is_an_error_that_names_it(tmp_path: Path) ->
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"train\.parquet is damaged"):
         list(FORMAT.read(tmp_path))
+
+
+def test_a_row_that_is_no_utf8_costs_only_itself(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "train.parquet"
+    made = [dict(row(turn(f"質問{number}質問")).values) for number in range(5)]
+    pq.write_table(pa.Table.from_pylist(made), path, compression="none", use_dictionary=False)
+    data = path.read_bytes()
+    spoilt = "質問3質問".encode()
+    assert data.count(spoilt) == 1
+    path.write_bytes(data.replace(spoilt, b"\xff" * len(spoilt)))
+    rows = list(FORMAT.read(path))
+    assert [row.index for row in rows] == [0, 1, 2, 3, 4]
+    with pytest.raises(RowError) as caught:
+        FORMAT.convert(rows[3])
+    assert caught.value.reason == "not_a_row"
+    assert "utf-8" in rows[3].values
+    assert [FORMAT.convert(rows[n]).messages[0].text for n in (2, 4)] == ["質問2質問", "質問4質問"]

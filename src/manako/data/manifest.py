@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manako.core.errors import InputError, MissingFileError
+from manako.core.errors import InputError, MissingFileError, RecipeError
 from manako.core.files import read_json
+from manako.core.settings import build
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -90,12 +91,11 @@ class Manifest:
                 next_step="convert the data set again, or use the version of Manako that made it",
             )
         try:
-            files = tuple(StoredFile(**file) for file in values.pop("files"))
-            dropped = StoredFile(**values.pop("dropped"))
-            return cls(files=files, dropped=dropped, **values)
-        except (KeyError, TypeError) as error:
+            return build(cls, values, where=path.name)
+        except RecipeError as error:
             raise InputError(
-                f"{path} is not complete: {error}", next_step="convert the data set again"
+                f"{path} is no manifest of this version: {error.message}",
+                next_step="convert the data set again",
             ) from error
 
 

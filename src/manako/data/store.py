@@ -128,11 +128,13 @@ class Store:
         self, columns: Sequence[str] | None = None, *, batch_rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
         """All rows in order as Arrow record batches, read past the cache."""
+        import pyarrow.parquet as pq
+
         for file in self.manifest.files:
-            parquet = self._open_file(self.folder / file.path)
-            yield from parquet.iter_batches(
-                batch_size=batch_rows, columns=None if columns is None else list(columns)
-            )
+            with pq.ParquetFile(self.folder / file.path, memory_map=True) as parquet:
+                yield from parquet.iter_batches(
+                    batch_size=batch_rows, columns=None if columns is None else list(columns)
+                )
 
     def verify(self) -> None:
         """Compare every file with its hash in the manifest. Raises `InputError` naming the first
@@ -154,7 +156,9 @@ class Store:
             place = self._places[number]
             parquet = self._open_file(place.file)
             table = parquet.read_row_group(
-                place.row_group, columns=None if columns is None else list(columns)
+                place.row_group,
+                columns=None if columns is None else list(columns),
+                use_threads=False,  # it is a copy; the cores belong to the worker processes
             )
             (group,) = table.combine_chunks().to_batches()
             self._cached[key] = group

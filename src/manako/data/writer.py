@@ -87,10 +87,10 @@ def write_store(
         writer = StoreWriter(partial, settings or WriterSettings())
         try:
             yield writer
+            writer.finish(origin or {})
         except BaseException:
             writer.abandon()
             raise
-        writer.finish(origin or {})
 
 
 def _remove_left_over(out: Path) -> None:
@@ -178,9 +178,11 @@ class StoreWriter:
         write_text(self._folder / MANIFEST_NAME, manifest.to_json())
 
     def abandon(self) -> None:
-        """Let go of open files; what they hold is about to be deleted."""
+        """Let go of open files; what they hold is about to be deleted, and why is on its way."""
+        import pyarrow as pa
+
         for writer in (self._shard, self._dropped.writer):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, pa.ArrowException):
                 if writer is not None:
                     writer.close()
 

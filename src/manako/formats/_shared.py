@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from manako.core.conversation import Conversation, Image
-from manako.core.errors import MissingFileError, RowError
+from manako.core.errors import InputError, MissingFileError, RowError
 from manako.core.files import PARTIAL_MARK
 
 IMAGE_MARK = "<image>"
+MAX_DEPTH = 64
+"""Far deeper than any real row; a row made to be deeper would exhaust Python's stack."""
+TOO_DEEP = "(nested too deep)"
 LABEL_COLUMNS = {
     "license": "license",
     "licence": "license",
@@ -122,18 +125,36 @@ class Format:
         wanted = [file.parent, folder] if images is None else [images, file.parent, folder]
         roots = tuple(dict.fromkeys(root.resolve() for root in wanted))
         name = file.relative_to(folder).as_posix()
-        for index, (values, share) in enumerate(self.values(file)):
-            yield RawRow(values, name, index, roots, share)
+        try:
+            for index, (values, share) in enumerate(self.values(file)):
+                yield RawRow(values, name, index, roots, share)
+        except OSError as error:
+            raise _unreadable(error) from error
 
     def _refusal(self, file: Path) -> str:
         if file.suffix.lower() not in self.suffixes:
             return f"its name does not end in {' or '.join(self.suffixes)}"
-        return self.refusal(file)
+        try:
+            return self.refusal(file)
+        except OSError as error:
+            return f"it cannot be read: {error.strerror or error}"
+
+
+def _unreadable(error: OSError) -> InputError:
+    """Not `WriteError`, which the same failure would become inside the writing of a data set."""
+    return InputError(
+        f"{error.filename or 'the source'} cannot be read: {error.strerror or error}",
+        next_step="see that it may be read, or take it out of the source",
+    )
+
+
+def _stop(error: OSError) -> None:
+    raise _unreadable(error) from error
 
 
 def _files_under(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_stop):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and PARTIAL_MARK not in name
         )
@@ -188,9 +209,11 @@ def left_over(values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any
     }
 
 
-def json_value(value: Any) -> Any:
+def json_value(value: Any, depth: int = 0) -> Any:
     """A value as JSON can hold it: bytes as their length and sha256, dates and the like as text,
-    numbers that are none as null."""
+    numbers that are none as null, what lies deeper than `MAX_DEPTH` as a note."""
+    if depth > MAX_DEPTH:
+        return TOO_DEEP
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -198,9 +221,9 @@ def json_value(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
     if isinstance(value, Mapping):
-        return {str(key): json_value(item) for key, item in value.items()}
+        return {str(key): json_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [json_value(item) for item in value]
+        return [json_value(item, depth + 1) for item in value]
     return str(value)
 
 

@@ -81,12 +81,25 @@ def values(file: Path) -> Iterator[tuple[Any, float]]:
             total, done = parquet.metadata.num_rows, 0
             for batch in parquet.iter_batches(batch_size=BATCH_ROWS):
                 done += batch.num_rows
-                for row in batch.to_pylist():
+                for row in _rows_of(batch):
                     yield row, done / total
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{file} is damaged: {error}", next_step="fetch the file again, or take it away"
         ) from error
+
+
+def _rows_of(batch: Any) -> Iterator[Any]:
+    """The rows of a batch; one with a value that Python cannot hold comes as the reason why."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):  # bytes that are no UTF-8, dates beyond the calendar
+        for place in range(batch.num_rows):
+            try:
+                row = batch.slice(place, 1).to_pylist()[0]
+            except (ValueError, OverflowError) as error:
+                row = f"a value of this row cannot be read: {error}"
+            yield row
 
 
 def convert(row: RawRow) -> Conversation:
