@@ -223,10 +223,7 @@ class Conversation:
     @property
     def images(self) -> tuple[Image, ...]:
         return tuple(
-            part
-            for message in self.messages
-            for part in message.content
-            if isinstance(part, Image)
+            part for message in self.messages for part in message.content if isinstance(part, Image)
         )
 
     @property
