@@ -3,7 +3,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manako.report.charts import MAX_POINTS, Series, draw, nice_ticks
@@ -20,6 +20,7 @@ def path_points(path):
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
+@settings(deadline=None)
 @given(NUMBERS, st.floats(1e-9, 1e12), st.integers(2, 8))
 def test_ticks_are_round_inside_and_few(low, width, about):
     high = low + width
@@ -35,6 +36,7 @@ def test_ticks_of_a_usual_range():
     assert nice_ticks(3, 3, 4) == [3]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=400))
 def test_any_values_make_a_chart_of_bounded_size_or_none(values):
     chart = draw_one(values)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_makers import IMAGE_ID, conversation, encoded, picture
 
@@ -63,6 +63,7 @@ def test_marks_between_image_tokens_stay_text():
     assert [t.get("text", t.get("count")) for t in tokens] == ["a", 2, "<row>", 2, "b"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=12))
 def test_no_token_is_lost_or_counted_twice(runs):
     """Any order of pictures and trained or untrained stretches."""

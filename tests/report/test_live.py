@@ -1,7 +1,7 @@
 import io
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_makers import write_run
 from rich.console import Console
@@ -58,6 +58,7 @@ def test_a_record_that_was_written_anew_is_read_from_its_start(tmp_path):
     assert [event["step"] for event in events if event["kind"] == "step"] == [1, 2]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 200), max_size=30))
 def test_pieces_of_any_size_give_the_same_events(tmp_path_factory, cuts):
     path = tmp_path_factory.mktemp("tail") / "record.jsonl"
@@ -118,6 +119,7 @@ def test_before_the_first_step_it_waits():
     assert plain_line(Progress(), labels("ja")) == "記録を待っています"
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), max_size=300))
 def test_a_sparkline_has_a_bounded_number_of_blocks(values):
     line = sparkline(values)

@@ -2,7 +2,7 @@ import json
 import shutil
 
 import pytest
-from report_makers import HOSTILE, Page, write_run
+from report_makers import HOSTILE, RESULT, Page, write_run
 
 from manako.core.errors import InputError, MissingFileError
 from manako.core.record import RecordWriter
@@ -59,7 +59,11 @@ def test_languages_stand_between_kinds_and_all_questions(folder):
 
 
 def test_memory_stands_beside_what_was_predicted(folder):
-    assert "600 MB predicted 500 MB – 700 MB" in report(folder).one("dl", "tiles").text
+    assert "600 MB predicted 500 MB–700 MB" in report(folder).one("dl", "tiles").text
+    whole = RESULT | {"peak_memory_bytes": 900_000_000}
+    (folder / "result.json").write_text(json.dumps(whole), "utf-8")
+    tiles = report(folder).one("dl", "tiles").text
+    assert "900 MB 600 MB in training, predicted 500 MB–700 MB" in tiles
     (folder / "plan.json").unlink()
     assert "predicted" not in report(folder).one("dl", "tiles").text
 

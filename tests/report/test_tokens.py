@@ -1,16 +1,18 @@
 import unicodedata
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manako.report.tokens import MARKS, UNSEEN, safe, shown_tokens, visible
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_every_character_can_be_seen(text):
     assert all(unicodedata.category(character) not in UNSEEN for character in visible(text))
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=list(UNSEEN))))
 def test_seen_characters_are_left_alone(text):
     kept = "".join(c for c in text if c not in MARKS)

@@ -187,8 +187,8 @@ def _line(
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
     """An SVG path with relative steps, which are shorter than absolute ones."""
-    (x, y), rest = points[0], points
-    steps = [f"{b[0] - a[0]:.4g} {b[1] - a[1]:.4g}" for a, b in pairwise(rest)]
+    x, y = points[0]
+    steps = [f"{b[0] - a[0]:.4g} {b[1] - a[1]:.4g}" for a, b in pairwise(points)]
     return f"M{x:g} {y:g}" + (f"l{' '.join(steps)}" if steps else "")
 
 

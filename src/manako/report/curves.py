@@ -19,7 +19,7 @@ def run_charts(record: Record, t: Labels) -> list[Chart]:
     steps = record.of_kind("step")
     charts = [
         _losses(record, steps, t),
-        _per_part("learning_rate", "learning_rates", steps, t, show=show_small),
+        _per_part("learning_rate", "learning_rates", steps, t, show=show_small, from_zero=True),
         _single("speed_chart", "tokens_per_second", steps, t, show=show_count, from_zero=True),
         _per_part("grad_norm", "grad_norms", steps, t, show=show_small),
         _single("fill", "pack_fill", steps, t, show=_show_percent),
@@ -71,7 +71,13 @@ def _single(
 
 
 def _per_part(
-    label: str, field: str, steps: Sequence[Event], t: Labels, *, show: Format
+    label: str,
+    field: str,
+    steps: Sequence[Event],
+    t: Labels,
+    *,
+    show: Format,
+    from_zero: bool = False,
 ) -> Chart | None:
     """One curve per part where the field holds a mapping, one curve where it holds a number."""
     names = dict.fromkeys(
@@ -81,14 +87,15 @@ def _per_part(
         for name in values
     )
     if not names:
-        return _single(label, field, steps, t, show=show)
+        return _single(label, field, steps, t, show=show, from_zero=from_zero)
     curves: dict[tuple[tuple[float, float], ...], list[str]] = {}
     for name in names:  # parts that share every value share a curve, or one would hide the other
         points = tuple(numbers(steps, lambda event, name=name: _inside(event, field, name)))  # type: ignore[misc]
         curves.setdefault(points, []).append(t.named("part", name))
     series = [Series(name=" · ".join(same), points=points) for points, same in curves.items()]
     bad = [_not_finite(one.points, t) for one in series]
-    return draw(t(label), series, show=show, note=next(filter(None, bad), ""))
+    note = next(filter(None, bad), "")
+    return draw(t(label), series, show=show, note=note, from_zero=from_zero)
 
 
 def _inside(event: Event, field: str, name: str) -> Any:
@@ -108,7 +115,7 @@ def _show_brief(seconds: float) -> str:
 
 
 def _show_percent(value: float) -> str:
-    return f"{100 * value:.3g}%"
+    return f"{100 * value:.4g}%"
 
 
 def _not_finite(points: Sequence[tuple[float, float]], t: Labels) -> str:

@@ -124,16 +124,18 @@ def _parameters(record: Record, t: Labels) -> Tile | None:
 def _peak_memory(
     record: Record, result: Mapping[str, Any], plan: Mapping[str, Any], t: Labels
 ) -> Tile | None:
+    """The peak of the whole command, and below it that of training beside what was predicted."""
     peaks = [value for _, value in numbers(record.of_kind("step"), _peak)]
-    peak = finite(result.get("peak_memory_bytes", max(peaks, default=None)))
+    training = max(peaks, default=None)
+    peak = finite(result.get("peak_memory_bytes", training))
     if peak is None:
         return None
-    predicted = _predicted_memory(record, plan)
-    return Tile(
-        t("peak_memory"),
-        show_bytes(peak),
-        note=t("predicted_memory", size=predicted) if predicted else "",
+    notes = (
+        [t("training_memory", size=show_bytes(training))] if training not in (None, peak) else []
     )
+    if predicted := _predicted_memory(record, plan):
+        notes.append(t("predicted_memory", size=predicted))
+    return Tile(t("peak_memory"), show_bytes(peak), note=t("comma").join(notes))
 
 
 def _predicted_memory(record: Record, plan: Mapping[str, Any]) -> str:
@@ -141,7 +143,7 @@ def _predicted_memory(record: Record, plan: Mapping[str, Any]) -> str:
     memory = dict(_items(plan.get("memory")))
     low, high = (finite(memory.get(f"cpu_process_{end}_bytes")) for end in ("low", "high"))
     if str(setup_of(record).get("device", "")).startswith("cpu") and low and high:
-        return f"{show_bytes(low)} – {show_bytes(high)}"
+        return f"{show_bytes(low)}–{show_bytes(high)}"
     total = finite(memory.get("total_bytes"))
     return show_bytes(total) if total else ""
 

@@ -111,6 +111,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "parameters": ("パラメータ", "Parameters"),
     "trained_parameters": ("うち学習 {count}", "{count} trained"),
     "peak_memory": ("最大メモリ", "Peak memory"),
+    "training_memory": ("学習中 {size}", "{size} in training"),
+    "comma": ("、", ", "),
     "predicted_memory": ("予測 {size}", "predicted {size}"),
     "speed": ("速度", "Speed"),
     "tokens_per_second": ("トークン/秒", "tokens/s"),
