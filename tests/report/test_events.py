@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from report_makers import IMAGE_ID, conversation, encoded, picture
 
 from manako.core.conversation import Conversation, Image, Message
-from manako.core.errors import InputError, RowError
+from manako.core.errors import InputError, RowError, WriteError
 from manako.core.example import Example, ImageInput
 from manako.core.record import read_record
 from manako.report.events import (
@@ -186,6 +186,24 @@ def test_written_entries_read_back_and_equal_pictures_are_stored_once(tmp_path):
     files = {image["file"] for event in record.events for image in event["images"]}
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.glob("pictures/*")} == files
     assert len(files) == 2
+
+
+def test_a_picture_cut_short_is_written_again_and_a_full_disk_is_named(tmp_path, monkeypatch):
+    entry = sample_entry(conversation(), number=0)
+    write_entries(tmp_path, [entry], verb="view")
+    cut = next(tmp_path.glob("pictures/*"))
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:5])
+    write_entries(tmp_path, [entry], verb="view")
+    assert cut.read_bytes() == whole
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(WriteError, match="No space left"):
+        write_entries(tmp_path / "new", [entry], verb="view")
+    assert not (tmp_path / "new" / "record.jsonl").exists()
 
 
 def test_names_from_data_never_reach_the_disk(tmp_path):

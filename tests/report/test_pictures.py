@@ -42,7 +42,7 @@ def test_a_file_that_is_no_picture_is_refused():
         embed(b"<svg onload='alert(1)'/>", max_side_pixels=100)
 
 
-@pytest.mark.parametrize("file", ["../outside.png", "/etc/hostname", "missing.png", ""])
+@pytest.mark.parametrize("file", ["../outside.png", "/etc/hostname", "missing.png", "", "a\0.png"])
 def test_an_album_reads_nothing_outside_its_folder(tmp_path, file):
     (tmp_path / "outside.png").write_bytes(picture().data)
     (tmp_path / "in").mkdir()

@@ -65,7 +65,7 @@ def test_a_colour_terminal_shows_the_picture_itself(tmp_path):
 def test_a_picture_that_is_gone_is_said_not_raised(tmp_path):
     event = read_record(write_samples(tmp_path)).events[0]
     colour = console(force_terminal=True, color_system="truecolor")
-    assert "No such file" in printed(event, colour, folder=tmp_path / "elsewhere")
+    assert "no file pictures/" in printed(event, colour, folder=tmp_path / "elsewhere")
 
 
 def test_markup_and_escapes_in_the_data_are_shown_not_obeyed():

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from manako.core.conversation import Conversation, Image, Message, Text, Video
 from manako.core.errors import ImageError, InputError, ManakoError
-from manako.core.files import atomic_path
+from manako.core.files import PARTIAL_MARK, write_error
 from manako.core.record import write_record
 
 if TYPE_CHECKING:
@@ -310,7 +311,17 @@ def _add_file(files: dict[str, bytes], data: bytes) -> str:
 
 
 def _write_once(path: Path, data: bytes) -> None:
-    if path.is_file():
-        return
-    with atomic_path(path) as partial:
+    """Write a picture unless it is there: its name tells its content, its size that it is whole.
+
+    Renamed into place but not flushed one by one, which takes longer than all the rest where there
+    are hundreds: the record that names them comes last, and the same command makes them again.
+    """
+    try:
+        if path.is_file() and path.stat().st_size == len(data):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}{PARTIAL_MARK}{os.getpid()}")
         partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise write_error(path, error) from error

@@ -65,8 +65,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _count(value: int) -> str:
-    return f"{value:,}"
+def _count(value: object) -> str:
+    """A number with separators; anything else as it is, for it came from a file."""
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _percent(share: float, digits: int = 1) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manako.core.errors import ImageError
+from manako.core.errors import ImageError, ManakoError, MissingFileError
 from manako.core.images import decode_rgb
 
 if TYPE_CHECKING:
@@ -75,13 +75,24 @@ class Album:
         return picture
 
     def _read(self, file: str, side: int) -> Picture:
-        path = (self.folder / file).resolve()
-        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
-            return Picture(problem=f"no file {file}")
         try:
-            return embed(path.read_bytes(), max_side_pixels=side)
-        except (ImageError, OSError) as error:
-            return Picture(problem=str(error))
+            return embed(read_picture(self.folder, file), max_side_pixels=side)
+        except ManakoError as error:
+            return Picture(problem=error.message)
+
+
+def read_picture(folder: Path, file: str) -> bytes:
+    """The bytes of a picture that a record in `folder` names; nothing outside `folder` is read.
+
+    Raises `MissingFileError` for what is not there, `ImageError` for what cannot be read.
+    """
+    path = (folder / file.replace("\0", "")).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise MissingFileError(f"no file {file}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {file}: {error.strerror}") from error
 
 
 def embed(data: bytes, *, max_side_pixels: int) -> Picture:

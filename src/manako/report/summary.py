@@ -105,7 +105,8 @@ def _steps(record: Record, t: Labels) -> Tile | None:
         return None
     epoch = finite(steps[-1].get("epoch"))
     note = t("epochs", epochs=f"{epoch:.3g}") if epoch is not None else ""
-    return Tile(t("steps"), f"{steps[-1].get('step', len(steps)):,}", note=note)
+    last = whole(steps[-1].get("step"))
+    return Tile(t("steps"), f"{len(steps) if last is None else last:,}", note=note)
 
 
 def _parameters(record: Record, t: Labels) -> Tile | None:

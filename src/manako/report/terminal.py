@@ -11,8 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manako.core.errors import ImageError
-from manako.report.pictures import terminal_rows
+from manako.core.errors import ManakoError
+from manako.report.pictures import read_picture, terminal_rows
 from manako.report.texts import Labels, Lang, labels
 from manako.report.tokens import Shown, count_tokens, safe, shown_tokens
 
@@ -101,7 +101,7 @@ def _pictures(
         yield _picture_line(number, image, t)
         shown = image.get("seen") or image
         if folder is not None and console.is_terminal and shown.get("file"):
-            yield _picture(folder / str(shown["file"]), console.width)
+            yield _picture(folder, str(shown["file"]), console.width)
 
 
 def _picture_line(number: int, image: Mapping[str, Any], t: Labels) -> Text:
@@ -121,7 +121,7 @@ def _picture_line(number: int, image: Mapping[str, Any], t: Labels) -> Text:
     return line.append(f"{words} · {t('grid' if is_plain else 'grid_plain', **grid)}")
 
 
-def _picture(path: Path, console_columns: int) -> RenderableType:
+def _picture(folder: Path, file: str, console_columns: int) -> RenderableType:
     """The picture in half blocks: two pixels above each other to one character."""
     from rich.color import Color
     from rich.style import Style
@@ -129,9 +129,10 @@ def _picture(path: Path, console_columns: int) -> RenderableType:
     text = _plain("")
     try:
         columns = min(MAX_PICTURE_COLUMNS, console_columns - 2)
-        pixels = terminal_rows(path.read_bytes(), max_columns=columns, max_rows=MAX_PICTURE_ROWS)
-    except (OSError, ImageError) as error:
-        return text.append(str(error), style="red")
+        data = read_picture(folder, file)
+        pixels = terminal_rows(data, max_columns=columns, max_rows=MAX_PICTURE_ROWS)
+    except ManakoError as error:
+        return text.append(safe(error.message), style="red")
     for place, upper in enumerate(pixels[::2].tolist()):
         text.append("\n" if place else "")
         for above, below in zip(upper, pixels[2 * place + 1].tolist(), strict=True):
