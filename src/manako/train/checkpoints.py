@@ -138,12 +138,6 @@ def check_recipe(recipe: Recipe, progress: Progress, folder: Path) -> None:
             f"{folder} holds a run with another recipe; " + "; ".join(differences),
             next_step="choose another output_dir, or go on with the run's own recipe.yaml",
         )
-    if progress.step >= progress.total_steps:
-        raise ResumeError(
-            f"nothing remains: {folder} has done {progress.step} of {progress.total_steps} steps",
-            next_step="choose another output_dir, and this run's last checkpoint as its model to "
-            "train on",
-        )
 
 
 def other_setting(progress: Progress, setting: Mapping[str, Any]) -> list[str]:

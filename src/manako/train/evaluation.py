@@ -10,8 +10,8 @@ import torch
 from manako.core.errors import InputError
 from manako.data.loader import Loader
 from manako.data.settings import LoaderSettings
+from manako.data.too_long import Fitted
 from manako.nn.batch import make_batch, token_losses
-from manako.train.fit import Fitted
 
 if TYPE_CHECKING:
     from manako.core.conversation import Conversation

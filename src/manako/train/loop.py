@@ -28,7 +28,7 @@ from manako.train.optimizers import set_rates
 from manako.train.outcome import Outcome
 from manako.train.run_folder import RunFolder
 from manako.train.schedules import rate_factor
-from manako.train.setup import Listener, Log, Run, open_run, progress_of
+from manako.train.setup import Listener, Log, Run, open_run, progress_of, read_latest
 from manako.train.signals import StopRequest
 from manako.train.step import clip_gradients, training_step, update
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from manako.core.recipe import Recipe
     from manako.data.step import Step
     from manako.nn.batch import Batch
+    from manako.train.checkpoints import Progress
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -51,11 +52,17 @@ def run_training(recipe: Recipe, *, listener: Listener = lambda event: None) -> 
     """
     with RunFolder(Path(recipe.output_dir)) as folder, StopRequest() as stop:
         with _failure_told(folder), contextlib.ExitStack() as closing:
-            run = open_run(recipe, folder, Log(listener), closing)
-            folder.write_recipe(recipe.to_yaml())
-            folder.write_state("running", step=run.step, total_steps=run.total_steps)
-            outcome = _train(run, stop)
-            run.log.write("end", step=run.step, state=outcome.state, seconds=outcome.seconds)
+            log = Log(listener)
+            closing.callback(log.close)
+            before = read_latest(recipe, folder)
+            if before and before.step == before.total_steps:
+                outcome = _done_before(recipe, folder, log, before)
+            else:
+                run = open_run(recipe, folder, log, closing, before=before)
+                folder.write_recipe(recipe.to_yaml())
+                folder.write_state("running", step=run.step, total_steps=run.total_steps)
+                outcome = _train(run, stop)
+            log.write("end", step=outcome.step, state=outcome.state, seconds=outcome.seconds)
         folder.write_state(outcome.state, step=outcome.step, total_steps=outcome.total_steps)
     return outcome
 
@@ -170,6 +177,26 @@ def _outcome(run: Run, is_done: bool, seconds: float) -> Outcome:
         folder=run.folder.path,
         checkpoint=run.folder.checkpoint(run.step),
         seconds=seconds,
+    )
+
+
+def _done_before(recipe: Recipe, folder: RunFolder, log: Log, before: Progress) -> Outcome:
+    """All steps are done. Where the run was killed before it could say so, it is said now."""
+    if folder.read_state() == "finished":
+        raise ResumeError(
+            f"nothing remains: {folder.path} has done {before.step} of {before.total_steps} steps",
+            next_step="choose another output_dir, and this run's last checkpoint as its model to "
+            "train on",
+        )
+    folder.keep_last(recipe.save_total_limit)
+    log.open(recipe, folder, step=before.step)
+    return Outcome(
+        state="finished",
+        step=before.step,
+        total_steps=before.total_steps,
+        folder=folder.path,
+        checkpoint=folder.checkpoint(before.step),
+        seconds=before.seconds,
     )
 
 

@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from manako.core.errors import InputError
-from manako.core.files import PARTIAL_MARK, remove_partials, write_error, write_json, write_text
+from manako.core.files import (
+    PARTIAL_MARK,
+    remove_partials,
+    write_error,
+    write_json,
+    write_text,
+)
 
 STEP_NAME = re.compile(r"step-(\d+)")
 State = Literal["running", "stopped", "finished", "failed"]

@@ -17,13 +17,13 @@ from manako.core.record import RecordWriter, forget_after, package_versions
 from manako.data.loader import Loader
 from manako.data.settings import LoaderSettings
 from manako.data.store import Store
+from manako.data.too_long import Fitted
 from manako.nn.attention import use_segments
 from manako.nn.checkpoint import fingerprint, load_model
 from manako.train import checkpoints
 from manako.train.board import Board
 from manako.train.checkpoints import Progress, Trainee
 from manako.train.evaluation import Validation
-from manako.train.fit import Fitted
 from manako.train.optimizers import build_optimizers, describe
 from manako.train.parts import TrainedPart, prepare_parts, shrink_frozen
 from manako.train.run_folder import RunFolder
@@ -106,31 +106,48 @@ class Log:
         self.listener({"kind": kind, **fields})
 
 
-def open_run(recipe: Recipe, folder: RunFolder, log: Log, closing: contextlib.ExitStack) -> Run:
-    """Everything of a run, restored to its last checkpoint where there is one.
+def read_latest(recipe: Recipe, folder: RunFolder) -> Progress | None:
+    """Where the run in `folder` is, None where it has no checkpoint yet.
+
+    Raises `ResumeError` where it is a run of another recipe.
+    """
+    latest = folder.latest()
+    if latest is None:
+        return None
+    progress = checkpoints.read_progress(latest)
+    checkpoints.check_recipe(recipe, progress, folder.path)
+    return progress
+
+
+def open_run(
+    recipe: Recipe,
+    folder: RunFolder,
+    log: Log,
+    closing: contextlib.ExitStack,
+    *,
+    before: Progress | None,
+) -> Run:
+    """Everything of a run, restored to its last checkpoint where there is one (`before`).
 
     What can be refused is refused before weights are read. What must be closed is left to
     `closing`. Raises every error of recipe, data, checkpoint and resume.
     """
-    latest = folder.latest()
-    before = checkpoints.read_progress(latest) if latest else None
     if before:
-        checkpoints.check_recipe(recipe, before, folder.path)
         log.tell("resume", **_position(before))
     base = _model_folder(recipe)
     family = family_of(base)
     processor = _open_processor(recipe, family, base)
-    fitted = Fitted(processor, recipe.pack_tokens, recipe.too_long)
+    fitted = Fitted(processor=processor, pack_tokens=recipe.pack_tokens, policy=recipe.too_long)
     loader = closing.enter_context(_open_loader(recipe, fitted, folder, log))
     if before:
         loader.restore(before.loader)
     loader.check_first()
     validation = _open_validation(recipe, fitted)
-    closing.callback(log.close)
     log.open(recipe, folder, step=before.step if before else None)
     accelerator = _open_accelerator(recipe)
     closing.callback(_forget_accelerator)
     torch.manual_seed(recipe.seed)  # adapters and dropout; the order of data has its own seed
+    latest = folder.checkpoint(before.step) if before else None
     trainee, parts = _open_trainee(recipe, accelerator, family, processor, base, latest)
     run = Run(
         recipe=recipe,

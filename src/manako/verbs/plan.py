@@ -111,12 +111,12 @@ def _target_weights(model: nn.Module, family: Family) -> set[int]:
 def sample_data(recipe: Recipe, family: Family) -> Data:
     """Lengths of rows from every source, mixed as the recipe draws them over the whole run."""
     from manako.data.store import Store
-    from manako.train.fit import Fitted
+    from manako.data.too_long import Fitted
 
     processor = family.open(Path(recipe.model)).with_pixel_limits(
         min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels
     )
-    fitted = Fitted(processor, recipe.pack_tokens, recipe.too_long)
+    fitted = Fitted(processor=processor, pack_tokens=recipe.pack_tokens, policy=recipe.too_long)
     samples = {}
     rows = 0
     for source in recipe.data:
