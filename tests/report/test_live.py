@@ -1,9 +1,9 @@
 import io
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_makers import write_run
 from rich.console import Console
 
 from manako.core.record import RecordWriter, forget_after
@@ -128,14 +128,44 @@ def test_a_sparkline_has_a_bounded_number_of_blocks(values):
     assert len(line) <= 24
 
 
-def test_following_ends_with_the_run_on_a_terminal_and_elsewhere(tmp_path):
-    folder = write_run(tmp_path)
-    for found in (console(), console(force_terminal=True)):
-        progress = follow(
-            folder / "record.jsonl", found, lang="en", is_running=lambda: True, poll_seconds=0
-        )
-        assert (progress.state, progress.step) == ("finished", 30)
-        assert "30/30 100%" in found.file.getvalue()
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_following_ends_with_the_run(tmp_path, is_terminal):
+    path = tmp_path / "record.jsonl"
+    with RecordWriter(path, verb="train") as record:
+        record.write("setup", total_steps=2)
+        calls = iter(range(10))
+
+        def is_running():
+            step = next(calls)
+            if step in (1, 2):
+                record.write("step", step=step, loss=1.0)
+            if step == 3:
+                record.write("end", state="finished")
+            return True
+
+        found = console(force_terminal=is_terminal)
+        progress = follow(path, found, lang="en", is_running=is_running, poll_seconds=0)
+    assert (progress.state, progress.step) == ("finished", 2)
+    assert "2/2 100%" in found.file.getvalue()
+    assert next(calls) == 4
+
+
+def test_the_end_of_an_earlier_start_does_not_end_following(tmp_path):
+    path = tmp_path / "record.jsonl"
+    with RecordWriter(path, verb="train") as record:
+        record.write("step", step=3)
+        record.write("end", step=3, state="stopped")
+        calls = iter(range(10))
+
+        def is_running():
+            call = next(calls)
+            if call == 3:
+                record.write("resumed", step=3, total_steps=9)
+                record.write("step", step=4)
+            return call < 5
+
+        progress = follow(path, console(), lang="en", is_running=is_running, poll_seconds=0)
+    assert (progress.state, progress.step) == ("", 4)
 
 
 def test_following_ends_when_the_process_is_gone(tmp_path):

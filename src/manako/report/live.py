@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
@@ -146,45 +146,44 @@ def follow(
     """
     from rich.live import Live
 
-    tail, progress, t = RecordTail(path), Progress(), labels(lang)
+    watched, t = _watched(path, is_running, poll_seconds), labels(lang)
+    progress = Progress()
     if not console.is_terminal:
-        return _follow_plain(tail, progress, console, t, is_running, poll_seconds)
+        return _print_now_and_then(watched, console, t)
     with Live(console=console, refresh_per_second=8, transient=False) as live:
-        while True:
-            running = is_running()  # asked before reading, so the last lines are not missed
-            progress = _updated(tail, progress)
+        for progress in watched:
             live.update(live_lines(progress, t, width=console.width))
-            if progress.state or not running:
-                return progress
-            time.sleep(poll_seconds)
+    return progress
 
 
-def _follow_plain(
-    tail: RecordTail,
-    progress: Progress,
-    console: Console,
-    t: Labels,
-    is_running: Callable[[], bool],
-    poll_seconds: float,
-) -> Progress:
-    printed = -math.inf
+def _watched(path: Path, is_running: Callable[[], bool], poll_seconds: float) -> Iterator[Progress]:
+    """Where the run stands, again and again until it ends.
+
+    An end that stood in the record from the start, of a run that goes on, is that of an earlier
+    start.
+    """
+    tail, progress, is_first, is_earlier_end = RecordTail(path), Progress(), True, False
     while True:
-        running = is_running()
-        progress = _updated(tail, progress)
-        is_last = bool(progress.state) or not running
-        if is_last or (progress.step and time.monotonic() - printed >= PLAIN_SECONDS):
-            console.print(plain_line(progress, t), markup=False, highlight=False, soft_wrap=True)
-            printed = time.monotonic()
-        if is_last:
-            return progress
+        running = is_running()  # asked before reading, so the last lines are not missed
+        events, is_new = tail.read()
+        progress = Progress() if is_new else progress
+        progress.take(events)
+        is_earlier_end = bool(progress.state) if is_first else is_earlier_end and not events
+        is_first = False
+        yield progress
+        if not running or (progress.state and not is_earlier_end):
+            return
         time.sleep(poll_seconds)
 
 
-def _updated(tail: RecordTail, progress: Progress) -> Progress:
-    events, is_new = tail.read()
-    if is_new:
-        progress = Progress()
-    progress.take(events)
+def _print_now_and_then(watched: Iterator[Progress], console: Console, t: Labels) -> Progress:
+    progress, printed, line = Progress(), -math.inf, ""
+    for progress in watched:
+        if progress.step and time.monotonic() - printed >= PLAIN_SECONDS:
+            line, printed = plain_line(progress, t), time.monotonic()
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if (last := plain_line(progress, t)) != line:
+        console.print(last, markup=False, highlight=False, soft_wrap=True)
     return progress
 
 
