@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def test_rounded_weights_agree_with_themselves_and_say_what_rounding_cost(
     original = load_file(lively / "model.safetensors")
     assert all(torch.equal(stored[n], t.to(stored[n].dtype)) for n, t in original.items())
     assert safetensors.checkpoint_dtype(tmp_path / "out") == dtype
+    named = re.findall(r'"dtype": "(\w+)"', (tmp_path / "out" / "config.json").read_text("utf-8"))
+    assert set(named) == {dtype}
 
 
 def test_a_file_changed_after_it_was_written_is_caught_and_nothing_stays(

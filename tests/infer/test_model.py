@@ -223,6 +223,8 @@ def test_a_string_a_list_and_a_conversation_ask_the_same(model: Model) -> None:
 
 def test_no_prompts_give_no_replies(model: Model) -> None:
     assert model.generate_batch([]) == []
+    with pytest.raises(InputError, match="batch_size"):
+        model.generate_batch(["a"], batch_size=0)
 
 
 def test_progress_is_told_after_every_batch(model: Model) -> None:

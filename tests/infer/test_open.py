@@ -220,16 +220,20 @@ def test_two_adapters_on_one_model_are_refused(make_adapter: MakeAdapter, tmp_pa
         open_model(folder, adapter=folder)
 
 
-def test_picture_limits_saved_with_an_adapter_are_in_force(
-    make_adapter: MakeAdapter, tmp_path: Path, lively: Path, model: Model
+@pytest.mark.parametrize("kept_in", ["files of the processor", "recipe of the run"])
+def test_picture_limits_of_an_adapter_are_in_force(
+    make_adapter: MakeAdapter, tmp_path: Path, lively: Path, model: Model, kept_in: str
 ) -> None:
     """A LoRA run with `max_pixels` of its own must be asked with the pictures it was trained on."""
     folder = make_adapter(tmp_path / "adapter")
     small = model.processor.with_pixel_limits(min_pixels=None, max_pixels=28 * 28 * 4)
-    small.save(folder)
-    shutil.copy(lively / "config.json", folder)
-    assert open_model(folder).processor.fingerprint == small.fingerprint
     assert small.fingerprint != model.processor.fingerprint
+    if kept_in == "recipe of the run":
+        write_json(folder / "trainer.json", {"recipe": {"max_pixels": 28 * 28 * 4}})
+    else:
+        small.save(folder)
+        shutil.copy(lively / "config.json", folder)
+    assert open_model(folder).processor.fingerprint == small.fingerprint
 
 
 def test_generation_config_counts_where_it_changes_greedy_answers(

@@ -12,6 +12,8 @@ from manako.core.discovery import Found, discover
 from manako.core.errors import NotInThisVersion
 from manako.export._report import ExportReport
 
+__all__ = ["ExportReport", "export", "targets"]
+
 
 def targets() -> Found:
     """All targets, by file name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manako.core.conversation import Conversation
 from manako.core.errors import AdapterError, CheckpointError, InputError
@@ -124,6 +124,9 @@ def _round(network: PreTrainedModel, dtype: str) -> None:
 def _write(model: Model, folder: Path) -> None:
     from manako.nn.checkpoint import save_model
 
+    config: Any = model.network.config
+    for name in config.sub_configs:
+        getattr(config, name).dtype = model.network.dtype
     save_model(model.network, model.family, folder)
     model.processor.save(folder)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from manako.core.conversation import Conversation, Message, Text
 from manako.core.errors import InputError
 from manako.infer.prompt import user_turn
-from manako.infer.reply import Reply
+from manako.infer.reply import Reply, Settings
 
 if TYPE_CHECKING:
     from manako.infer.model import Model
@@ -29,14 +29,14 @@ class Chat:
         """Everything said so far, the system turn first."""
         return Conversation((*self._start, *self._turns))
 
-    def send(self, content: Any, **settings: Any) -> Reply:
+    def send(self, content: Any, **settings: Unpack[Settings]) -> Reply:
         """Say something (as for `generate_content`, with its settings) and get the answer."""
         turn = user_turn(content)
         reply = self._model.generate_content(self._with(turn), **settings)
         self._keep(turn, reply)
         return reply
 
-    def stream(self, content: Any, **settings: Any) -> Iterator[str]:
+    def stream(self, content: Any, **settings: Unpack[Settings]) -> Iterator[str]:
         """Like `send`, in pieces; the turn counts once the pieces are used up."""
         turn = user_turn(content)
         pieces = self._model.stream_content(self._with(turn), **settings)

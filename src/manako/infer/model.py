@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from manako.core.errors import ManakoError
+from manako.core.errors import InputError, ManakoError
 from manako.infer.answer import Answer
 from manako.infer.chat import Chat
 from manako.infer.prompt import check_length, prompt_of
-from manako.infer.reply import Asking, Reply
+from manako.infer.reply import Asking, Reply, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,26 +81,19 @@ class Model:
         self,
         contents: Iterable[Any],
         *,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        stop: str | Sequence[str] = (),
-        seed: int | None = None,
         batch_size: int = 16,
         progress: Callable[[int, int], object] | None = None,
+        **settings: Unpack[Settings],
     ) -> list[Reply]:
         """Answer many prompts, `batch_size` at a time; the replies are in the prompts' order.
 
-        Each reply is what `generate_content` gives for that prompt alone; where tokens are drawn,
-        prompt i draws with `seed + i`. `progress(done, total)` is called after every batch.
+        Each reply is what `generate_content` gives for that prompt alone, with the same settings;
+        where tokens are drawn, prompt i draws with `seed + i`. `progress(done, total)` is called
+        after every batch.
         """
-        asking = Asking(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            stop=stop,
-            seed=seed,
-        )
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, is {batch_size}")
+        asking = Asking(**settings)
         prompts = list(contents)
         replies: dict[int, Reply] = {}
         for numbers, examples in self._batches(prompts, batch_size):
@@ -110,28 +103,12 @@ class Model:
                 progress(len(replies), len(prompts))
         return [replies[number] for number in range(len(prompts))]
 
-    def stream_content(
-        self,
-        content: Any,
-        *,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        stop: str | Sequence[str] = (),
-        seed: int | None = None,
-    ) -> Stream:
-        """Like `generate_content`, given out in pieces as they are written.
+    def stream_content(self, content: Any, **settings: Unpack[Settings]) -> Stream:
+        """Like `generate_content` with the same settings, given out in pieces as it is written.
 
         No piece ends inside a character, and the pieces joined are the reply's text.
         """
-        asking = Asking(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            stop=stop,
-            seed=seed,
-        )
-        return Stream(self, self._encoded(content), asking)
+        return Stream(self, self._encoded(content), Asking(**settings))
 
     def start_chat(self, system: str | None = None) -> Chat:
         """A conversation turn by turn; `system` is its first turn."""

@@ -19,6 +19,8 @@ __all__ = ["Model", "open_model"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 GENERATION = "generation_config.json"
+TRAINER = "trainer.json"
+"""Beside the adapter of a run: where the run was, and its recipe as resolved."""
 UNCHANGING: Mapping[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "min_length": (0,),
@@ -109,10 +111,20 @@ def _load(folder: Path, family: Family, dtype: str, device: str) -> PreTrainedMo
 
 
 def _processor(family: Family, folder: Path, adapter: Path | None) -> Processor:
-    """The processor in force: the adapter's own where it was saved with one (it may have other
-    picture limits than its base), else the base's."""
-    has_own = adapter is not None and (adapter / CONFIG).is_file()
-    return family.open(adapter if has_own and adapter is not None else folder)
+    """The processor in force. A run may have picture limits of its own; asked with its base's, an
+    adapter would see pictures of sizes it was never trained on."""
+    if adapter is None:
+        return family.open(folder)
+    if (adapter / CONFIG).is_file():
+        return family.open(adapter)
+    processor = family.open(folder)
+    if not (adapter / TRAINER).is_file():
+        return processor
+    recipe = read_json(adapter / TRAINER).get("recipe", {})
+    smallest, largest = recipe.get("min_pixels"), recipe.get("max_pixels")
+    if smallest is None and largest is None:
+        return processor
+    return processor.with_pixel_limits(min_pixels=smallest, max_pixels=largest)
 
 
 def _device(asked: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 from manako.core.errors import InputError
 
@@ -37,6 +37,16 @@ class Reply:
 
     def __str__(self) -> str:
         return self.text
+
+
+class Settings(TypedDict, total=False):
+    """The fields of `Asking` as keyword arguments."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    stop: str | Sequence[str]
+    seed: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
