@@ -20,6 +20,7 @@ from typing import Any, Literal
 from manako.core.errors import InputError
 from manako.core.files import (
     PARTIAL_MARK,
+    read_json,
     remove_partials,
     write_error,
     write_json,
@@ -95,6 +96,11 @@ class RunFolder:
 
     def write_recipe(self, text: str) -> None:
         write_text(self.path / "recipe.yaml", text)
+
+    def read_state(self) -> str:
+        """The state that was written last; empty where there is none."""
+        file = self.path / "state.json"
+        return str(read_json(file).get("state", "")) if file.is_file() else ""
 
     def write_state(
         self, state: State, *, step: int, total_steps: int | None, error: str = ""
