@@ -68,6 +68,9 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(model: Mo
 def test_an_error_of_a_batch_names_the_prompt(model: Model) -> None:
     with pytest.raises(InputError, match="prompt 1: the last turn"):
         model.generate_batch(["fine", ""], max_new_tokens=1)
+    broken = Conversation((Message("user", (Image(b"no picture"),)),), id="row-7")
+    with pytest.raises(ImageError, match=r"prompt 1 \(row row-7\): "):
+        model.generate_batch(["fine", broken], max_new_tokens=1)
 
 
 @pytest.mark.parametrize(

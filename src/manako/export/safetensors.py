@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 RECORD = "record.jsonl"
 TOLERANCE = 1e-4
-"""Of the logits' spread. All comparisons are made in float32 with the same weights, so only the
-order of additions differs: merging W·x + B·A·x into (W + B·A)·x, and another number of threads.
-Measured on the tiny and the quickstart's models: at most 3e-6."""
+"""Of the logits' spread, between the files and the weights in memory. Both are computed in float32
+by the same code, so only another number of threads differs; measured on tiny models: 0."""
+MERGE_TOLERANCE = 1e-3
+"""Of the logits' spread, between W·x + B·A·x and (W + B·A)·x in float32. Measured: 2.4e-5 on
+random tiny models under an adapter that moves their logits by five spreads; a model of tens of
+layers adds up more of it."""
+LEAST_EFFECT = 10
+"""How many times more than merging an adapter must change the logits to count at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +103,13 @@ def _merge(model: Model, probes: Sequence[Conversation], say: Callable[[str], ob
     merge(model.network)
     after = look(model, probes)
     gap, effect = largest_gap(after, seen), largest_gap(after, base)
-    if gap > TOLERANCE:
+    if gap > MERGE_TOLERANCE:
         raise AdapterError(
             f"merging {model.adapter} changes the logits by {gap:.1e} of their spread, above "
-            f"{TOLERANCE:.0e}",
+            f"{MERGE_TOLERANCE:.0e}",
             next_step="report this: the merged weights are not the adapted model",
         )
-    if effect <= TOLERANCE:
+    if effect <= max(TOLERANCE, LEAST_EFFECT * gap):
         raise AdapterError(
             f"{model.adapter} changes the logits of its base by {effect:.1e} of their spread, no "
             "more than rounding does",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from manako.core.conversation import Conversation
 from manako.core.errors import InputError, ManakoError
 from manako.infer.answer import Answer
 from manako.infer.chat import Chat
@@ -131,7 +132,7 @@ class Model:
         window = SORTED_BATCHES * batch_size
         for first in range(0, len(prompts), window):
             numbers = range(first, min(first + window, len(prompts)))
-            encoded = [(n, self._encoded(prompts[n], f"prompt {n}")) for n in numbers]
+            encoded = [(n, self._encoded(prompts[n], _name(n, prompts[n]))) for n in numbers]
             encoded.sort(key=lambda item: item[1].tokens)
             for start in range(0, len(encoded), batch_size):
                 batch = encoded[start : start + batch_size]
@@ -182,6 +183,11 @@ class Model:
         """The same model with other picture limits (pixels per picture)."""
         processor = self.processor.with_pixel_limits(min_pixels=min_pixels, max_pixels=max_pixels)
         return replace(self, processor=processor)
+
+
+def _name(number: int, prompt: Any) -> str:
+    row = prompt.id if isinstance(prompt, Conversation) else ""
+    return f"prompt {number} (row {row})" if row else f"prompt {number}"
 
 
 class Stream:
