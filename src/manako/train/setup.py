@@ -219,7 +219,7 @@ def _model_folder(recipe: Recipe) -> Path:
             f"model: no such folder: {recipe.model}",
             next_step="give the folder of a checkpoint; models by Hub id are not in this version",
         )
-    return folder
+    return folder.resolve()  # an adapter names its base, and may be opened from anywhere
 
 
 def _open_processor(recipe: Recipe, family: Family, base: Path) -> Processor:
