@@ -1,0 +1,101 @@
+"""Write docs/families.md: every family, what its tiny checkpoint is made of, and its cards.
+
+python scripts/family_table.py
+"""
+
+from collections.abc import Iterator
+
+from blocks import ROOT, table, write_if_changed
+from manako.catalogue.cards import Card, cards
+from manako.core.family import PARTS, Family, families
+from manako.core.units import show_bytes, show_count
+from manako.verify.runner import LAW_COUNT
+
+PAGE = ROOT / "docs" / "families.md"
+HALF_BYTES = 2
+
+HEAD = f"""\
+# Families
+
+<!-- Written by scripts/family_table.py; do not edit. -->
+
+A family is one architecture: one file in `src/manako/families/`, found by its being there. It opens
+every checkpoint folder whose `config.json` names one of its `model_type`s. How to add one stands in
+[map.md](map.md#adding-a-family).
+
+No test reaches a model hub. Each family makes a tiny checkpoint with random weights and the published
+file layout, and the {LAW_COUNT} [laws](laws.md) are run on that. So what they show is: *they hold on a tiny
+checkpoint of this layout*. On a checkpoint of your own, `manako verify` runs the same code.
+"""
+
+CARDS = """\
+## Published checkpoints with a card
+
+A card is a fact sheet in `src/manako/catalogue/`. Law 11 holds its parameter counts against the
+model that is built from its `config`. bf16: the size of the weights, two bytes a parameter.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    found = families().items.values()
+    parts = [HEAD, *(_section(family) for family in found), CARDS, _cards_table(), *_provenance()]
+    return "\n".join(parts)
+
+
+def _section(family: Family) -> str:
+    sources = family.tiny_sources
+    rows = [
+        ["opens `model_type`", ", ".join(f"`{name}`" for name in family.model_types)],
+        ["weights held by", f"`transformers.{family.model_class}`"],
+        ["parts", ", ".join(part for part in PARTS if part in family.parts)],
+        ["adapters on", ", ".join(part for part in PARTS if part in family.adapter_targets)],
+        ["attention", f"`{family.attention}`"],
+        ["a batch must have", ", ".join(f"`{key}`" for key in family.required_inputs) or "–"],
+        ["tiny checkpoint: template", sources.template],
+        ["tiny checkpoint: tokenizer", sources.tokenizer],
+        ["tiny checkpoint: processor", sources.processor],
+        ["laws that do not apply", _not_applicable(family)],
+    ]
+    return f"## {family.name}\n\n{table(['', ''], rows)}\n"
+
+
+def _not_applicable(family: Family) -> str:
+    reasons = [f"{law}: {why}" for law, why in sorted(family.not_applicable.items())]
+    return "; ".join(reasons) or "none: all of them are run"
+
+
+def _cards_table() -> str:
+    head = ["checkpoint", "family", "vision", "projector", "language", "total", "bf16"]
+    head += ["context", "licence", "released"]
+    return table(head, [_card(card) for card in cards()], right=frozenset(range(2, 8)))
+
+
+def _card(card: Card) -> list[str]:
+    parameters = card.parameters
+    return [
+        card.id,
+        card.family,
+        *(show_count(getattr(parameters, part)) for part in PARTS),
+        show_count(parameters.total),
+        show_bytes(parameters.total * HALF_BYTES),
+        f"{card.context:,}",
+        card.licence,
+        card.released,
+    ]
+
+
+def _provenance() -> Iterator[str]:
+    """Where the figures come from; what nobody looked up again carries its mark."""
+    yield "\nWhere the figures come from:\n"
+    lines: dict[str, None] = {}
+    for card in cards():
+        for figure, found in (card.provenance or {}).items():
+            source = f", {found.source}" if found.source else ""
+            lines[f"- {figure}: **{found.how}**{source} ({found.date})"] = None
+    yield from lines
+    yield "\n*Recalled* means that it was written down from memory and not looked up again.\n"
+
+
+if __name__ == "__main__":
+    write_if_changed(PAGE, page())
