@@ -254,9 +254,9 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "Train in this process instead of one of its own (for containers and CI).",
     ),
     "train.started": (
-        "学習を {folder} で始めました。端末を閉じても続きます。Ctrl-C で保存して止まります。",
+        "学習を {folder} で始めます。端末を閉じても続きます。Ctrl-C で保存して止まります。",
         (
-            "The run in {folder} has started. It goes on when this terminal is closed; Ctrl-C saves "
+            "Starting the run in {folder}. It goes on when this terminal is closed; Ctrl-C saves "
             "and stops it."
         ),
     ),

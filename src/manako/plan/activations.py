@@ -13,7 +13,8 @@ bfloat16 (what RMSNorm keeps), H for those that become bfloat16:
     vision block     H 9 W + 3 F                H 9 W + 3 F + 4 R               (nothing lies below)
     projector        H 4 W                      H 3 W, 4 W over a trained part  H 2 W, or nothing
 
-Under bfloat16 each of five linear layers casts the norm's output for itself: 5 W instead of 2 W.
+Under bfloat16 each of five linear layers casts the norm's output for itself, 5 W instead of 2 W,
+and a trained patch layer keeps pixels of its own.
 Left out: dropout masks, padding of short segments to a common length, buffers of the libraries,
 and LayerNorm in float32, which CUDA's autocast chooses and the CPU's does not.
 `tests/plan/` compares the count with the tensors that autograd really keeps.
@@ -191,7 +192,8 @@ def _vision_bytes(shape: VisionShape, how: str, rank: int, half: int) -> int:
         return 0
     adapters = VISION_LINEARS * rank if how == "lora" else 0
     blocks = shape.layers * (9 * shape.width + 3 * shape.ffn_width + adapters)
-    return half * blocks + FLOAT32_BYTES * 2 * shape.head_width
+    pixels = shape.patch_values if how == "full" and half < FLOAT32_BYTES else 0
+    return half * (blocks + pixels) + FLOAT32_BYTES * 2 * shape.head_width
 
 
 def _projector_copies(how: str, below: str) -> int:

@@ -80,10 +80,14 @@ class Inventory:
         return sum(w.parameters * self._width(w, recipe) for w in self.weights)
 
     def cast_bytes(self, recipe: Recipe) -> int:
-        """Bytes of the bfloat16 copies of float32 matrices that autocast makes for a pass."""
+        """Bytes of the bfloat16 copies of float32 matrices that autocast makes and the backward
+        pass keeps: those of every part that gradients pass through."""
         if not recipe.bf16:
             return 0
-        matrices = [w for w in self.weights if w.is_hidden_matrix or w.is_head]
+        passed = _passed_parts(recipe)
+        matrices = [
+            w for w in self.weights if w.part in passed and (w.is_hidden_matrix or w.is_head)
+        ]
         wide = [w for w in matrices if self._width(w, recipe) == FLOAT32_BYTES]
         return sum(w.parameters for w in wide) * HALF_BYTES
 
@@ -118,6 +122,13 @@ class Inventory:
                 key = (weight.part, weight.shape)
                 groups[key] = groups.get(key, 0) + weight.parameters
         return max(groups.values(), default=0)
+
+
+def _passed_parts(recipe: Recipe) -> set[PartName]:
+    """Parts that gradients pass through: all that lie above the lowest trained one."""
+    settings = recipe.part_settings()
+    lowest = next(place for place, part in enumerate(PARTS) if settings[part].how != "frozen")
+    return set(PARTS[lowest:])
 
 
 def adapter_parameters(weight: Weight, rank: int) -> int:

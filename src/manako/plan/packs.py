@@ -13,6 +13,8 @@ from manako.data.pack import Drawn, fill_packs
 
 MIN_PACKS = 8
 """Packs that a short sample is repeated for, so that they fill as they would in a long run."""
+MAX_ROWS = 50_000
+"""Rows at most that packs are filled with: arithmetic must stay a matter of a moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +70,15 @@ def pack_sample(
 
 
 def _fill(rows: Sequence[Lengths], pack_tokens: int, window_rows: int) -> list[PackCost]:
-    wanted_tokens = MIN_PACKS * pack_tokens
-    mean_tokens = fmean(row.tokens for row in rows)
-    count = max(len(rows), int(wanted_tokens / mean_tokens) + 1)
+    rows_per_pack = pack_tokens / fmean(row.tokens for row in rows)
+    count = min(max(len(rows), int(MIN_PACKS * rows_per_pack) + 1), MAX_ROWS)
+    # Many short rows fill a pack whatever the window is; a small one would only take long here.
+    window = max(window_rows, int(rows_per_pack))
     drawn = [Drawn(0, at, row.tokens) for at, row in enumerate(islice(cycle(rows), count))]
     packs: list[tuple[Drawn, ...]] = []
     held: tuple[Drawn, ...] = ()
-    for start in range(0, count, window_rows):
-        filled = fill_packs(held, drawn[start : start + window_rows], pack_tokens)
+    for start in range(0, count, window):
+        filled = fill_packs(held, drawn[start : start + window], pack_tokens)
         packs += filled.packs
         held = filled.open
     closed = packs or [held]

@@ -22,13 +22,14 @@ def verify(screen: Screen, model: str, only: tuple[int, ...]) -> None:
     """Try the laws; the exit code says the worst of them."""
     from manako.report.tables import laws_table
     from manako.verbs.prove import exit_of_verdicts, verify
+    from manako.verify.runner import LAW_COUNT
 
     with screen.bar("verify.bar") as bar:
         done: list[Verdict] = []
 
         def listen(verdict: Verdict) -> None:
             done.append(verdict)
-            bar(len(done), len(only) or 13)
+            bar(len(done), len(only) or LAW_COUNT)
 
         verdicts = verify(model, only=only, listener=listen)
     screen.result(

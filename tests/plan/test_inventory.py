@@ -1,0 +1,57 @@
+"""Parameters, optimizer state and dtypes by the recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manako.core.recipe import Recipe, Source
+from manako.plan.inventory import Inventory, Weight
+
+WEIGHTS = (
+    Weight(name="v.proj", part="vision", shape=(8, 8), is_hidden_matrix=True),
+    Weight(name="p.0", part="projector", shape=(4, 8), is_hidden_matrix=True),
+    Weight(
+        name="l.q", part="language", shape=(6, 4), is_hidden_matrix=True, is_adapter_target=True
+    ),
+    Weight(name="l.norm", part="language", shape=(4,)),
+    Weight(name="head", part="language", shape=(10, 4), is_head=True),
+)
+
+
+def recipe(**changes: Any) -> Recipe:
+    return Recipe(model="m", data=(Source(path="d"),), output_dir="o", **changes)
+
+
+def test_adapters_are_counted_beside_the_weights_they_leave_alone() -> None:
+    parts = Inventory(WEIGHTS).count_parts(
+        recipe(method="lora", lora_r=2, train={"language": "1e-4", "projector": "1e-4"})
+    )
+    assert parts["language"].adapter_parameters == parts["language"].trained == 2 * (6 + 4)
+    assert parts["language"].parameters == 24 + 4 + 40
+    assert parts["projector"].trained == 32
+    assert parts["vision"].trained == 0
+
+
+def test_muon_keeps_one_state_for_hidden_matrices_and_two_for_the_rest() -> None:
+    full = {"language": "1e-4", "projector": "1e-4", "vision": "1e-4"}
+    inventory = Inventory(WEIGHTS)
+    assert inventory.state_parameters(recipe(train=full)) == 2 * inventory.parameters
+    matrices, others = 64 + 32 + 24, 4 + 40
+    assert inventory.state_parameters(recipe(train=full, optim="muon")) == matrices + 2 * others
+
+
+def test_only_frozen_weights_of_a_half_checkpoint_stay_half_under_bf16() -> None:
+    frozen_vision = {"language": "1e-4", "projector": "1e-4"}
+    inventory = Inventory(WEIGHTS, is_half=True)
+    assert inventory.weight_bytes(recipe(train=frozen_vision)) == 4 * inventory.parameters
+    mixed = recipe(train=frozen_vision, bf16=True)
+    assert inventory.weight_bytes(mixed) == 2 * 64 + 4 * (inventory.parameters - 64)
+    assert inventory.cast_bytes(mixed) == 2 * (32 + 24 + 40)
+
+
+def test_muon_works_on_matrices_of_one_shape_together() -> None:
+    full = {"language": "1e-4", "projector": "1e-4", "vision": "1e-4"}
+    twice = (*WEIGHTS, Weight(name="v.b", part="vision", shape=(8, 8), is_hidden_matrix=True))
+    inventory = Inventory(twice)
+    assert inventory.largest_shape_group(recipe(train=full, optim="muon")) == 2 * 64
+    assert inventory.largest_shape_group(recipe(train=full)) == 0
