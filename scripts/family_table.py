@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from blocks import ROOT, table, write_if_changed
 from manako.catalogue.cards import Card, cards
 from manako.core.family import PARTS, Family, families
+from manako.core.record import read_record
 from manako.core.units import show_bytes, show_count
+from manako.verbs.laws import RECORD
 from manako.verify.runner import LAW_COUNT
 
 PAGE = ROOT / "docs" / "families.md"
@@ -25,7 +27,8 @@ every checkpoint folder whose `config.json` names one of its `model_type`s. How 
 
 No test reaches a model hub. Each family makes a tiny checkpoint with random weights and the published
 file layout, and the {LAW_COUNT} [laws](laws.md) are run on that. So what they show is: *they hold on a tiny
-checkpoint of this layout*. On a checkpoint of your own, `manako verify` runs the same code.
+checkpoint of this layout*. `make laws` records the verdicts in `src/manako/catalogue/laws.jsonl`, with
+the figure each has seen. On a checkpoint of your own, `manako verify` runs the same code.
 """
 
 CARDS = """\
@@ -55,9 +58,19 @@ def _section(family: Family) -> str:
         ["tiny checkpoint: template", sources.template],
         ["tiny checkpoint: tokenizer", sources.tokenizer],
         ["tiny checkpoint: processor", sources.processor],
+        ["laws on the tiny checkpoint", _verdicts(family)],
         ["laws that do not apply", _not_applicable(family)],
     ]
     return f"## {family.name}\n\n{table(['', ''], rows)}\n"
+
+
+def _verdicts(family: Family) -> str:
+    """States of the laws as `make laws` recorded them; without one, that it was not run."""
+    laws: dict[str, list[str]] = {}
+    for verdict in read_record(RECORD).of_kind("verdict"):
+        if verdict["family"] == family.name:
+            laws.setdefault(verdict["state"], []).append(str(verdict["law"]))
+    return "; ".join(f"{state}: {', '.join(found)}" for state, found in laws.items()) or "not run"
 
 
 def _not_applicable(family: Family) -> str:

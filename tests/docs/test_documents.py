@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,13 @@ def first_column(document: str, heading: str) -> list[str]:
     return [word for cell in cells for word in re.findall(r"`([^`]+)`", cell)]
 
 
-def test_map_has_every_room() -> None:
+def test_map_has_every_room_at_the_level_that_imports_are_checked_by() -> None:
     rooms = {p.name for p in (ROOT / "src" / "manako").iterdir() if (p / "__init__.py").is_file()}
-    assert set(first_column("docs/map.md", "## Rooms")) == rooms
+    contract = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
+    levels = [set(re.findall(r"\w+", layer)) for layer in reversed(contract["layers"])]
+    table = re.findall(r"^\| `(\w+)` \| (\d) \|", read("docs/map.md"), re.MULTILINE)
+    assert {room for room, _ in table} == rooms
+    assert all(room in levels[int(level)] for room, level in table)
 
 
 def test_map_has_every_exit_code() -> None:
