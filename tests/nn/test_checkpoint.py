@@ -193,6 +193,15 @@ def test_the_fingerprint_follows_the_weights(tiny_folder: Path, broken: Path) ->
     assert checkpoint.fingerprint(broken) != checkpoint.fingerprint(tiny_folder)
 
 
+def test_the_stored_dtype_is_told_without_reading_weights(broken: Path) -> None:
+    assert checkpoint.stored_dtype(broken) == "float32"
+    weights = load_file(broken / "model.safetensors")
+    rounded = {name: tensor.bfloat16() for name, tensor in weights.items()}
+    save_file(rounded, broken / "model.safetensors", metadata={"format": "pt"})
+    assert checkpoint.stored_dtype(broken) == "bfloat16"
+    assert checkpoint.load_model(broken, FAMILY, dtype="bfloat16").dtype == torch.bfloat16
+
+
 def test_a_full_disk_is_an_operating_system_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file") as caught:
         checkpoint.write_tensors(tmp_path / "absent" / "x.safetensors", {"a": torch.zeros(2)})

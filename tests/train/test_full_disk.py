@@ -22,6 +22,7 @@ from manako.core.recipe import Recipe
 from manako.core.record import RecordWriter
 from manako.train import checkpoints, loop
 from manako.train.loop import run_training
+from manako.train.outcome import Outcome
 
 MakeRecipe = Callable[..., Recipe]
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -84,6 +85,11 @@ def full_disk(fails_at: int) -> Iterator[FullDisk]:
         yield disk
 
 
+def checkpoint_of(outcome: Outcome) -> Path:
+    assert outcome.checkpoint is not None
+    return outcome.checkpoint
+
+
 def content(folder: Path) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
@@ -130,9 +136,9 @@ def test_every_write_of_a_checkpoint_may_fail(
     monkeypatch.setattr(loop.checkpoints, "write", write)
     outcome = run_training(recipe(max_steps=2, save_steps=1, **changes))
     assert failures > 20
-    assert content(outcome.checkpoint) | {"trainer.json": ""} == content(whole.checkpoint) | {
-        "trainer.json": ""
-    }
+    assert content(checkpoint_of(outcome)) | {"trainer.json": ""} == content(
+        checkpoint_of(whole)
+    ) | {"trainer.json": ""}
 
 
 @pytest.mark.parametrize("fails_at", [1, 12, 18])
@@ -155,8 +161,8 @@ def test_a_run_that_met_a_full_disk_says_so_and_goes_on_later(
     assert "No space left" in state["error"]
     monkeypatch.undo()
     outcome = run_training(made)
-    weights = outcome.checkpoint / "model.safetensors"
-    assert weights.read_bytes() == (whole.checkpoint / "model.safetensors").read_bytes()
+    weights = checkpoint_of(outcome) / "model.safetensors"
+    assert weights.read_bytes() == (checkpoint_of(whole) / "model.safetensors").read_bytes()
 
 
 def test_a_record_that_cannot_be_written_is_a_write_error(

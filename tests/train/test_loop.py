@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from train_worlds import make_conversation, make_store
 
 from manako.core.errors import (
@@ -32,6 +33,7 @@ from manako.families.qwen2_vl import FAMILY
 from manako.nn import adapters
 from manako.nn.checkpoint import load_model
 from manako.train.loop import run_training
+from manako.train.outcome import Outcome
 from manako.train.run_folder import RunFolder
 
 MakeRecipe = Callable[..., Recipe]
@@ -39,6 +41,11 @@ MakeRecipe = Callable[..., Recipe]
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
+
+
+def final(outcome: Outcome) -> Path:
+    assert outcome.checkpoint is not None
+    return outcome.checkpoint
 
 
 def moved(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> set[str]:
@@ -62,7 +69,7 @@ def test_the_loss_falls_and_every_part_moves(recipe: MakeRecipe, world: Any) -> 
         event["loss"] for event in read_record(outcome.folder / "record.jsonl").of_kind("step")
     ]
     assert losses[-1] < losses[0] - 0.5
-    names = moved(weights(world.model), weights(outcome.checkpoint))
+    names = moved(weights(world.model), weights(final(outcome)))
     assert {name.split(".")[0] for name in names} == {"model", "visual"}
     assert any("merger" in name for name in names)
     assert (outcome.state, outcome.step, outcome.exit_code) == ("finished", 12, 0)
@@ -73,19 +80,19 @@ def test_a_frozen_part_does_not_move_by_a_bit(recipe: MakeRecipe, world: Any, fr
     train = {part: "3e-3" for part in ("vision", "projector", "language") if part != frozen}
     outcome = run_training(recipe(train=train, max_steps=2, optim="muon", weight_decay=0.1))
     before = load_model(world.model, FAMILY).state_dict()
-    after = load_model(outcome.checkpoint, FAMILY).state_dict()
+    after = load_model(final(outcome), FAMILY).state_dict()
     assert {FAMILY.part_of(name) for name in moved(before, after)} == set(train)
 
 
 def test_lora_moves_adapters_only_and_saves_no_whole_model(recipe: MakeRecipe, world: Any) -> None:
     train = {"language": "1e-2", "projector": "lora 1e-2"}
     outcome = run_training(recipe(method="lora", train=train, lora_r=4, max_steps=3))
-    assert not (outcome.checkpoint / "model.safetensors").exists()
-    assert (outcome.checkpoint / "tokenizer.json").is_file()
-    tensors = load_file(outcome.checkpoint / adapters.ADAPTER)
+    assert not (final(outcome) / "model.safetensors").exists()
+    assert (final(outcome) / "tokenizer.json").is_file()
+    tensors = load_file(final(outcome) / adapters.ADAPTER)
     assert all(".lora_A." in name or ".lora_B." in name for name in tensors)
     model = load_model(world.model, FAMILY)
-    found = adapters.load(model, outcome.checkpoint, base=world.model)
+    found = adapters.load(model, final(outcome), base=world.model)
     assert not found.is_zero
     assert found.modules == 16
 
@@ -95,7 +102,7 @@ def test_a_part_may_be_trained_in_full_beside_adapters(recipe: MakeRecipe, world
     outcome = run_training(recipe(method="lora", train=train, lora_r=4, max_steps=2))
     model = load_model(world.model, FAMILY)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    adapters.load(model, outcome.checkpoint, base=world.model)
+    adapters.load(model, final(outcome), base=world.model)
     after = {
         name.replace(".base_layer.", "."): tensor
         for name, tensor in model.state_dict().items()
@@ -104,11 +111,29 @@ def test_a_part_may_be_trained_in_full_beside_adapters(recipe: MakeRecipe, world
     assert {FAMILY.part_of(name) for name in moved(before, after)} == {"projector"}
 
 
-def test_bfloat16_computes_and_keeps_trained_weights_in_float32(recipe: MakeRecipe) -> None:
-    outcome = run_training(recipe(bf16=True, train={"language": "3e-3"}, max_steps=2))
-    dtypes = {name: tensor.dtype for name, tensor in weights(outcome.checkpoint).items()}
-    trained = [name for name in dtypes if not name.startswith("visual.")]
-    assert {dtypes[name] for name in trained} == {torch.float32}
+def test_bfloat16_keeps_trained_weights_in_float32_and_frozen_ones_as_they_were(
+    recipe: MakeRecipe, world: Any, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(world.model, tmp_path / "bfloat16"))
+    rounded = {name: tensor.bfloat16() for name, tensor in weights(base).items()}
+    save_file(rounded, base / "model.safetensors", metadata={"format": "pt"})
+    made = recipe(bf16=True, train={"language": "3e-3"}, max_steps=2).replace(model=str(base))
+    after = weights(final(run_training(made)))
+    for name, tensor in after.items():
+        if name.startswith("visual."):
+            assert torch.equal(tensor, rounded[name])
+        else:
+            assert tensor.dtype == torch.float32
+    assert moved(rounded, after) >= {"model.embed_tokens.weight"}
+
+
+def test_frozen_weights_are_not_rounded_where_that_would_change_them(
+    recipe: MakeRecipe, world: Any
+) -> None:
+    outcome = run_training(recipe(bf16=True, train={"language": "3e-3"}, max_steps=1))
+    before, after = weights(world.model), weights(final(outcome))
+    name = "visual.blocks.0.attn.qkv.weight"
+    assert torch.equal(after[name], before[name])
 
 
 def test_what_is_recorded_and_told(recipe: MakeRecipe, world: Any) -> None:
@@ -160,22 +185,22 @@ def test_log_lines_may_stand_for_several_steps(recipe: MakeRecipe) -> None:
 
 def test_nothing_in_a_checkpoint_is_pickled(recipe: MakeRecipe) -> None:
     outcome = run_training(recipe(max_steps=1))
-    for file in outcome.checkpoint.iterdir():
+    for file in final(outcome).iterdir():
         if file.suffix == ".safetensors":
             load_file(file)
         else:
             assert file.suffix == ".json"
             json.loads(file.read_text(encoding="utf-8"))
-    names = {file.name for file in outcome.checkpoint.iterdir()}
+    names = {file.name for file in final(outcome).iterdir()}
     assert {"model.safetensors", "optimizer.safetensors", "rng.safetensors"} <= names
     assert {"config.json", "tokenizer.json", "trainer.json", "chat_template.json"} <= names
 
 
 def test_a_checkpoint_is_a_model_that_opens_and_trains_on(recipe: MakeRecipe, world: Any) -> None:
     first = run_training(recipe("first", max_steps=2, max_pixels=784 * 2))
-    processor = FAMILY.open(first.checkpoint)
+    processor = FAMILY.open(final(first))
     assert processor.encode(make_conversation(0)).images[0].tokens <= 2
-    again = recipe("second", max_steps=1).replace(model=str(first.checkpoint))
+    again = recipe("second", max_steps=1).replace(model=str(final(first)))
     assert run_training(again).state == "finished"
 
 
@@ -195,8 +220,9 @@ def test_tensorboard_gets_the_numbers(recipe: MakeRecipe) -> None:
     [
         {"optim": "muon", "train": {"language": "3e-3", "projector": "1e-3", "vision": "1e-3"}},
         {"method": "lora", "train": {"language": "1e-2", "projector": "1e-2"}, "lora_dropout": 0.2},
+        {"bf16": True, "train": {"language": "3e-3"}},
     ],
-    ids=["muon", "lora-with-dropout"],
+    ids=["muon", "lora-with-dropout", "bfloat16"],
 )
 def test_stopped_and_started_again_it_ends_bit_for_bit(
     recipe: MakeRecipe, changes: dict[str, Any]
@@ -213,10 +239,8 @@ def test_stopped_and_started_again_it_ends_bit_for_bit(
     assert told[0]["positions"]
     assert told[1]["not_bit_for_bit"] == []
     for name in ("model.safetensors", adapters.ADAPTER, "optimizer.safetensors", "rng.safetensors"):
-        if (whole.checkpoint / name).exists():
-            assert (resumed.checkpoint / name).read_bytes() == (
-                whole.checkpoint / name
-            ).read_bytes()
+        if (final(whole) / name).exists():
+            assert (final(resumed) / name).read_bytes() == (final(whole) / name).read_bytes()
     losses = [
         [e["loss"] for e in read_record(each.folder / "record.jsonl").of_kind("step")]
         for each in (whole, resumed)
@@ -224,13 +248,28 @@ def test_stopped_and_started_again_it_ends_bit_for_bit(
     assert losses[0] == losses[1]
 
 
-def test_a_stop_before_the_first_step_saves_too(recipe: MakeRecipe) -> None:
+def test_a_stop_while_the_run_is_opened_needs_no_save(recipe: MakeRecipe) -> None:
     def stop_at_setup(event: Mapping[str, Any]) -> None:
-        if event["kind"] == "setup":
+        if event["kind"] in ("setup", "resumed"):
             os.kill(os.getpid(), signal.SIGINT)
 
     outcome = run_training(recipe(), listener=stop_at_setup)
-    assert (outcome.state, outcome.step) == ("stopped", 0)
+    assert (outcome.state, outcome.step, outcome.checkpoint) == ("stopped", 0, None)
+    run_training(recipe(), listener=stop_at(2))
+    again = run_training(recipe(), listener=stop_at_setup)
+    assert (again.state, again.step, again.exit_code) == ("stopped", 2, 3)
+    assert read_json(again.folder / "state.json")["checkpoint"] == "checkpoints/step-2"
+    assert run_training(recipe()).state == "finished"
+
+
+def test_a_second_ctrl_c_does_not_wait(recipe: MakeRecipe) -> None:
+    def press_twice(event: Mapping[str, Any]) -> None:
+        if event["kind"] == "step":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(recipe(), listener=press_twice)
     assert run_training(recipe()).state == "finished"
 
 
@@ -262,16 +301,12 @@ def test_another_recipe_or_other_data_do_not_resume(
 
 
 def test_lora_resumes_only_on_its_base(recipe: MakeRecipe, world: Any, tmp_path: Path) -> None:
-    import shutil
-
     model = Path(shutil.copytree(world.model, tmp_path / "base"))
     changes = {"method": "lora", "train": {"language": "1e-2"}}
     made = recipe(**changes).replace(model=str(model))
     run_training(made, listener=stop_at(1))
     tensors = weights(model)
     tensors["model.norm.weight"] += 1
-    from safetensors.torch import save_file
-
     save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ResumeError, match="holds other weights"):
         run_training(made)

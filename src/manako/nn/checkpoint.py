@@ -165,6 +165,17 @@ def check_weight_files(folder: Path) -> None:
             raise _corrupt(file, error) from error
 
 
+def stored_dtype(folder: Path) -> str:
+    """The dtype of all weights in a folder as `torch` names it; `float32` where they differ."""
+    from safetensors import safe_open
+
+    found = set()
+    for file in weight_files(folder):
+        with safe_open(str(file), framework="np") as opened:
+            found |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+    return "bfloat16" if found == {"BF16"} else "float32"
+
+
 def fingerprint(folder: Path) -> str:
     """A hash of which weights a folder holds: names, shapes, sizes, and 64 samples of each file.
 

@@ -29,7 +29,7 @@ from manako.train.outcome import Outcome
 from manako.train.run_folder import RunFolder
 from manako.train.schedules import rate_factor
 from manako.train.setup import Listener, Log, Run, open_run, progress_of, read_latest
-from manako.train.signals import StopRequest
+from manako.train.signals import StopNow, StopRequest
 from manako.train.step import clip_gradients, training_step, update
 
 if TYPE_CHECKING:
@@ -58,13 +58,28 @@ def run_training(recipe: Recipe, *, listener: Listener = lambda event: None) -> 
             if before and before.step == before.total_steps:
                 outcome = _done_before(recipe, folder, log, before)
             else:
-                run = open_run(recipe, folder, log, closing, before=before)
-                folder.write_recipe(recipe.to_yaml())
-                folder.write_state("running", step=run.step, total_steps=run.total_steps)
-                outcome = _train(run, stop)
+                outcome = _open_and_train(recipe, folder, log, closing, stop, before)
             log.write("end", step=outcome.step, state=outcome.state, seconds=outcome.seconds)
         folder.write_state(outcome.state, step=outcome.step, total_steps=outcome.total_steps)
     return outcome
+
+
+def _open_and_train(
+    recipe: Recipe,
+    folder: RunFolder,
+    log: Log,
+    closing: contextlib.ExitStack,
+    stop: StopRequest,
+    before: Progress | None,
+) -> Outcome:
+    try:
+        run = open_run(recipe, folder, log, closing, before=before)
+        folder.write_recipe(recipe.to_yaml())
+        folder.write_state("running", step=run.step, total_steps=run.total_steps)
+        stop.from_now_on_wait()
+    except StopNow:
+        return _stopped_before(recipe, folder, before)
+    return _train(run, stop)
 
 
 def _train(run: Run, stop: StopRequest) -> Outcome:
@@ -177,6 +192,18 @@ def _outcome(run: Run, is_done: bool, seconds: float) -> Outcome:
         folder=run.folder.path,
         checkpoint=run.folder.checkpoint(run.step),
         seconds=seconds,
+    )
+
+
+def _stopped_before(recipe: Recipe, folder: RunFolder, before: Progress | None) -> Outcome:
+    """Stopped while the run was being opened: it is where it was."""
+    return Outcome(
+        state="stopped",
+        step=before.step if before else 0,
+        total_steps=before.total_steps if before else recipe.max_steps,
+        folder=folder.path,
+        checkpoint=folder.latest(),
+        seconds=before.seconds if before else 0.0,
     )
 
 

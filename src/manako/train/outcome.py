@@ -11,14 +11,16 @@ from typing import Literal
 class Outcome:
     """A run that ended well: it `finished`, or it was asked to stop and has saved first.
 
-    checkpoint: the folder of its last weights. seconds: of training, earlier starts included.
+    total_steps: 0 where it was stopped before they were counted. checkpoint: the folder of its
+    last weights, None where it was stopped before there were any. seconds: of training, earlier
+    starts included.
     """
 
     state: Literal["finished", "stopped"]
     step: int
     total_steps: int
     folder: Path
-    checkpoint: Path
+    checkpoint: Path | None
     seconds: float
 
     @property

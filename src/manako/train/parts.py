@@ -68,10 +68,13 @@ def full_parameters(model: torch.nn.Module) -> list[str]:
     ]
 
 
-def shrink_frozen(model: torch.nn.Module) -> None:
-    """Keep frozen weights as bfloat16 where that loses nothing: half the memory, the same model."""
+def set_precision(model: torch.nn.Module, *, bf16: bool) -> None:
+    """Trained weights in float32, whatever computes. With `bf16`, frozen ones in bfloat16 where
+    that loses nothing: half the memory, the same model."""
     for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.dtype == torch.float32:
+        if parameter.requires_grad or not bf16:
+            parameter.data = parameter.data.float()
+        elif parameter.dtype == torch.float32:
             rounded = parameter.data.to(torch.bfloat16)
             if torch.equal(rounded.float(), parameter.data):
                 parameter.data = rounded

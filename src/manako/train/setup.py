@@ -19,13 +19,13 @@ from manako.data.settings import LoaderSettings
 from manako.data.store import Store
 from manako.data.too_long import Fitted
 from manako.nn.attention import use_segments
-from manako.nn.checkpoint import fingerprint, load_model
+from manako.nn.checkpoint import fingerprint, load_model, stored_dtype
 from manako.train import checkpoints
 from manako.train.board import Board
 from manako.train.checkpoints import Progress, Trainee
 from manako.train.evaluation import Validation
 from manako.train.optimizers import build_optimizers, describe
-from manako.train.parts import TrainedPart, prepare_parts, shrink_frozen
+from manako.train.parts import TrainedPart, prepare_parts, set_precision
 from manako.train.run_folder import RunFolder
 from manako.train.step import trained_by_part
 
@@ -258,11 +258,11 @@ def _open_trainee(
 ) -> tuple[Trainee, dict[PartName, TrainedPart]]:
     """The model on its device with what trains it; adapters start fresh, and are restored later."""
     is_adapter = any(part.how == "lora" for part in recipe.part_settings().values())
-    model = load_model(base if latest is None or is_adapter else latest, family)
+    source = base if latest is None or is_adapter else latest
+    model = load_model(source, family, dtype=stored_dtype(source) if recipe.bf16 else "float32")
     use_segments(model)
     parts = prepare_parts(model, family, recipe)
-    if recipe.bf16:
-        shrink_frozen(model)
+    set_precision(model, bf16=recipe.bf16)
     model.train()
     model, *optimizers = accelerator.prepare(model, *build_optimizers(model, family, recipe))
     trainee = Trainee(

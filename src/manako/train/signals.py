@@ -12,16 +12,25 @@ IGNORED = ("SIGHUP",)
 """A run outlives the terminal it was started from."""
 
 
-class StopRequest:
-    """Inside `with`, `requested` becomes True when the run is asked to stop.
+class StopNow(BaseException):
+    """Asked to stop while there is nothing to save."""
 
-    A second Ctrl-C ends at once. Signals belong to the main thread; elsewhere nothing is caught
-    and `requested` can only be set by hand.
+
+class StopRequest:
+    """Inside `with`, SIGTERM and Ctrl-C ask for a stop instead of ending the process.
+
+    Until `from_now_on_wait` is called a request raises `StopNow`: measuring and loading may take
+    long, and lose nothing. After that, `requested` becomes True, and the loop saves first; a second
+    Ctrl-C ends at once. Signals belong to the main thread; elsewhere nothing is caught.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self._waits = False
         self._before: dict[int, Any] = {}
+
+    def from_now_on_wait(self) -> None:
+        self._waits = True
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -44,3 +53,5 @@ class StopRequest:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+        if not self._waits:
+            raise StopNow
