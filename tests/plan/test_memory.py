@@ -127,7 +127,6 @@ def test_the_peak_of_a_step_is_predicted(
     )
     found = PackStatistics(
         sampled_rows=5,
-        too_long_rows=0,
         rows_per_pack=5,
         tokens_per_pack=cost.tokens,
         trained_per_pack=cost.trained_tokens,
@@ -154,7 +153,7 @@ def make(tiny_qwen: Path, **changes: Any) -> Any:
         chosen,
         take_inventory(tiny_qwen, FAMILY),
         read_shapes(read_json(tiny_qwen / "config.json")),
-        Data(rows=1000, sample=[row] * 8, looked_at=10, refused=2),
+        Data(rows=1000, sample=[row] * 8, looked_at=10, refused=1, too_long=1),
         measured=measured,
     )
 

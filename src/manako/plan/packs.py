@@ -36,7 +36,6 @@ class PackStatistics:
     """
 
     sampled_rows: int
-    too_long_rows: int
     rows_per_pack: float
     tokens_per_pack: float
     trained_per_pack: float
@@ -49,18 +48,18 @@ def pack_sample(
 ) -> PackStatistics:
     """Fill packs with a sample of rows, window by window, as the loader does.
 
-    Rows longer than a pack are counted and left out. Raises `InputError` when no row is left.
+    Raises `InputError` where there is no row, or one is longer than a pack.
     """
-    fitting = [each for each in lengths if each.tokens <= pack_tokens]
-    if not fitting:
+    longest = max((each.tokens for each in lengths), default=0)
+    if not lengths or longest > pack_tokens:
+        found = f"a row of {longest} tokens" if lengths else "no row"
         raise InputError(
-            f"not one of {len(lengths)} sampled rows fits into a pack of {pack_tokens} tokens",
-            next_step="raise pack_tokens, or set max_pixels to make pictures smaller",
+            f"packs of {pack_tokens} tokens cannot be filled with {found}",
+            next_step="raise pack_tokens, or set too_long: drop | shrink_images | trim_text",
         )
-    packs = _fill(fitting, pack_tokens, window_rows)
+    packs = _fill(lengths, pack_tokens, window_rows)
     return PackStatistics(
         sampled_rows=len(lengths),
-        too_long_rows=len(lengths) - len(fitting),
         rows_per_pack=fmean(pack.rows for pack in packs),
         tokens_per_pack=fmean(pack.tokens for pack in packs),
         trained_per_pack=fmean(pack.trained_tokens for pack in packs),

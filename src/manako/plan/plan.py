@@ -39,19 +39,22 @@ MEASURED_STEPS = 3
 class Data:
     """What the sources hold: rows in all, and the lengths of a sample mixed by their weights.
 
-    looked_at, refused: rows that were measured for it, and how many of them cannot be encoded.
+    looked_at: rows that were measured for it; refused, too_long: how many of them cannot be
+    encoded, and how many do not fit into a pack whatever `too_long` does.
     """
 
     rows: int
     sample: Sequence[Lengths]
     looked_at: int
     refused: int = 0
+    too_long: int = 0
 
     def __post_init__(self) -> None:
         if not self.sample:
             raise InputError(
-                f"not one of {self.looked_at} sampled rows can be encoded",
-                next_step="look at them with `manako view DATA --model MODEL`",
+                f"not one of {self.looked_at} sampled rows can be used: {self.refused} are "
+                f"refused, {self.too_long} do not fit into a pack",
+                next_step="look at them with `manako view DATA --model MODEL`, or raise pack_tokens",
             )
 
 
@@ -110,6 +113,7 @@ class Plan:
     data_rows: int
     looked_at_rows: int
     refused_rows: int
+    too_long_rows: int
     steps: int
     is_counted: bool
     tokens_per_step: float
@@ -145,7 +149,7 @@ class Plan:
                 "rows": self.data_rows,
                 "looked_at_rows": self.looked_at_rows,
                 "refused_rows": self.refused_rows,
-                "too_long_rows": self.packs.too_long_rows,
+                "too_long_rows": self.too_long_rows,
             },
             "packs": asdict(self.packs),
             "steps": self.steps,
@@ -174,7 +178,7 @@ def make_plan(
     *,
     measured: Measured | None = None,
 ) -> Plan:
-    """The plan of a recipe. Raises `InputError` where no sampled row fits into a pack."""
+    """The plan of a recipe. Raises `InputError` where the sample fills no pack."""
     packs = pack_sample(
         data.sample, pack_tokens=recipe.pack_tokens, window_rows=recipe.pack_window_rows
     )
@@ -187,6 +191,7 @@ def make_plan(
         data_rows=data.rows,
         looked_at_rows=data.looked_at,
         refused_rows=data.refused,
+        too_long_rows=data.too_long,
         steps=recipe.max_steps or _estimate_steps(recipe, data, packs),
         is_counted=recipe.max_steps > 0,
         tokens_per_step=packs.tokens_per_pack * per_step,
@@ -239,9 +244,8 @@ def count_memory(
 
 def _estimate_steps(recipe: Recipe, data: Data, packs: PackStatistics) -> int:
     """Steps of `num_train_epochs`, were all rows like the sample."""
-    encoded = 1 - data.refused / data.looked_at
-    fitting = 1 - packs.too_long_rows / packs.sampled_rows
-    rows = data.rows * encoded * fitting * recipe.num_train_epochs
+    usable = 1 - (data.refused + data.too_long) / data.looked_at
+    rows = data.rows * usable * recipe.num_train_epochs
     return max(1, ceil(rows / packs.rows_per_pack / recipe.global_batch_packs))
 
 

@@ -126,8 +126,9 @@ def sample_data(recipe: Recipe, family: Family) -> Data:
     return Data(
         rows=rows,
         sample=_mixed(recipe, {name: sample.lengths for name, sample in samples.items()}),
-        looked_at=sum(len(s.lengths) + s.refused for s in samples.values()),
+        looked_at=sum(sample.looked_at for sample in samples.values()),
         refused=sum(sample.refused for sample in samples.values()),
+        too_long=sum(sample.too_long for sample in samples.values()),
     )
 
 
@@ -135,6 +136,11 @@ def sample_data(recipe: Recipe, family: Family) -> Data:
 class _Sample:
     lengths: list[Lengths] = field(default_factory=list)
     refused: int = 0
+    too_long: int = 0
+
+    @property
+    def looked_at(self) -> int:
+        return len(self.lengths) + self.refused + self.too_long
 
 
 def _sample(store: Any, fitted: Any) -> _Sample:
@@ -143,8 +149,12 @@ def _sample(store: Any, fitted: Any) -> _Sample:
     for number in range(count):
         try:
             lengths = fitted.measure(store.outline(number * store.rows // count))
-        except (RowError, ImageError, TemplateError):
-            found.refused += 1  # training records such a row and goes on; the plan counts it
+        except (RowError, ImageError, TemplateError) as error:
+            # Training records such a row, or stops at it (`too_long: error`); the plan counts it.
+            if getattr(error, "reason", "") == "too_long":
+                found.too_long += 1
+            else:
+                found.refused += 1
         else:
             found.lengths.append(lengths)
     return found

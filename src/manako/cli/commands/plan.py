@@ -114,7 +114,7 @@ def _run_rows(plan: Plan, screen: Screen) -> Iterator[tuple[str, str]]:
             rows=plan.data_rows,
             sampled=plan.looked_at_rows,
             refused=plan.refused_rows,
-            long=plan.packs.too_long_rows,
+            long=plan.too_long_rows,
         ),
     )
     if plan.measured and plan.seconds is not None:
