@@ -29,7 +29,7 @@ MARK_RGB: dict[str, tuple[int, int, int]] = {
 """The five colours of an underline."""
 
 _GLYPH_LEFT, _GLYPH_TOP = 4, 3
-_MARK_LEFT, _MARK_RIGHT, _MARK_TOP, _MARK_BOTTOM = 4, 24, 24, 26
+_MARK_LEFT, _MARK_RIGHT, _MARK_TOP, _MARK_BOTTOM = 4, 24, 23, 26
 _PAPER = (222, 250)
 _TINT = 6
 _GRAIN = np.int16(4)

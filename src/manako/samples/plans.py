@@ -27,15 +27,17 @@ class Stage:
     `mix` is the share of rows by form: `one` digit, `pair` of digits, `many` (3 or 4), `two` sheets.
     `turns` is the least and the most questions of a row; a row with less to ask asks all it has.
     `marks` is the chance of 0, 1 and 2 marks (a form with one digit has at most one).
-    `weights` is how likely a kind is to be asked next, against 1 for kinds it does not name.
+    `weights` is how likely a kind is to be asked next, against 1 for kinds it does not name. Two
+    marks are usual and `at_mark` is asked twice as often: which of two colours is meant is what a
+    small model learns last (with one mark, any marked digit is right).
     """
 
     name: str
     mix: Mapping[str, float]
     turns: tuple[int, int]
     kinds: tuple[str, ...] = KINDS
-    marks: tuple[float, float, float] = (0.1, 0.5, 0.4)
-    weights: Mapping[str, float] = field(default_factory=dict)
+    marks: tuple[float, float, float] = (0.1, 0.25, 0.65)
+    weights: Mapping[str, float] = field(default_factory=lambda: {"at_mark": 2.0, "read_all": 1.5})
 
 
 @dataclass(frozen=True, slots=True)
