@@ -131,7 +131,7 @@ def make_run(world: Any, tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     folder = tmp_path_factory.mktemp("runs")
 
     def make(name: str, **changes: Any) -> Recipe:
-        evaluation = Evaluation(data=str(world.held_out), every_steps=4, max_rows=4)
+        evaluation = Evaluation(data=str(world.held_out), every_steps=STEPS, max_rows=4)
         fields = {"max_steps": STEPS, "save_steps": SAVE_STEPS, "optim": "muon", **changes}
         return make_recipe(
             world.model, world.data, folder / name, eval=evaluation, save_total_limit=1, **fields

@@ -58,9 +58,11 @@ class RecordWriter:
             raise write_error(self.path, error) from error
 
     def close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()  # also where the disk is full
 
     def __enter__(self) -> RecordWriter:
         return self

@@ -50,9 +50,10 @@ def run_training(recipe: Recipe, *, listener: Listener = lambda event: None) -> 
     where the folder holds another run or a finished one, `WriteError` where the disk is full; the
     last whole checkpoint is then as it was.
     """
-    with RunFolder(Path(recipe.output_dir)) as folder, StopRequest() as stop:
-        with _failure_told(folder), contextlib.ExitStack() as closing:
-            log = Log(listener)
+    output = Path(recipe.output_dir)
+    with _full_disk_told(output), RunFolder(output) as folder, StopRequest() as stop:
+        log = Log(listener)
+        with contextlib.ExitStack() as closing, _failure_told(folder, log):
             closing.callback(log.close)
             before = read_latest(recipe, folder)
             if before and before.step == before.total_steps:
@@ -73,12 +74,12 @@ def _open_and_train(
     before: Progress | None,
 ) -> Outcome:
     try:
-        run = open_run(recipe, folder, log, closing, before=before)
-        folder.write_recipe(recipe.to_yaml())
-        folder.write_state("running", step=run.step, total_steps=run.total_steps)
-        stop.from_now_on_wait()
+        with stop.at_once():
+            run = open_run(recipe, folder, log, closing, before=before)
     except StopNow:
         return _stopped_before(recipe, folder, before)
+    folder.write_recipe(recipe.to_yaml())
+    folder.write_state("running", step=run.step, total_steps=run.total_steps)
     return _train(run, stop)
 
 
@@ -228,8 +229,8 @@ def _done_before(recipe: Recipe, folder: RunFolder, log: Log, before: Progress) 
 
 
 @contextlib.contextmanager
-def _failure_told(folder: RunFolder) -> Iterator[None]:
-    """Put a failure into `state.json`. A start that was refused leaves the run as it stands."""
+def _failure_told(folder: RunFolder, log: Log) -> Iterator[None]:
+    """Put a failure into record and state. A start that was refused leaves the run as it stands."""
     try:
         yield
     except ResumeError:
@@ -237,8 +238,18 @@ def _failure_told(folder: RunFolder) -> Iterator[None]:
     except BaseException as error:
         step = (folder.steps() or [0])[-1]
         told = str(error) or type(error).__name__
-        with contextlib.suppress(ManakoError):  # the failure itself is what must be seen
-            folder.write_state("failed", step=step, total_steps=None, error=told)
-        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
-            raise write_error(folder.path, error) from error
+        with contextlib.suppress(OSError):  # the failure itself is what must be seen
+            folder.write_state("failed", step=step, error=told)
+            log.write("end", step=step, state="failed", error=told)
         raise
+
+
+@contextlib.contextmanager
+def _full_disk_told(folder: Path) -> Iterator[None]:
+    """Wherever a full disk is met, closing files included, it is told as what it is."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ManakoError) or error.errno not in DISK_IS_FULL:
+            raise
+        raise write_error(folder, error) from error

@@ -41,6 +41,7 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.path = folder
         self._lock: int | None = None
+        self._total_steps = 0
 
     @property
     def record(self) -> Path:
@@ -103,14 +104,16 @@ class RunFolder:
         return str(read_json(file).get("state", "")) if file.is_file() else ""
 
     def write_state(
-        self, state: State, *, step: int, total_steps: int | None, error: str = ""
+        self, state: State, *, step: int, total_steps: int | None = None, error: str = ""
     ) -> None:
-        """Say where the run is; the last checkpoint is named whatever happened."""
+        """Say where the run is; the last checkpoint is named whatever happened. `total_steps` are
+        those told last where they are not given."""
+        self._total_steps = self._total_steps if total_steps is None else total_steps
         latest = self.latest()
         values: dict[str, Any] = {
             "state": state,
             "step": step,
-            "total_steps": total_steps,
+            "total_steps": self._total_steps,
             "pid": os.getpid(),
             "checkpoint": str(latest.relative_to(self.path)) if latest else None,
         }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -17,20 +19,26 @@ class StopNow(BaseException):
 
 
 class StopRequest:
-    """Inside `with`, SIGTERM and Ctrl-C ask for a stop instead of ending the process.
+    """Inside `with`, SIGTERM and Ctrl-C set `requested` instead of ending the process.
 
-    Until `from_now_on_wait` is called a request raises `StopNow`: measuring and loading may take
-    long, and lose nothing. After that, `requested` becomes True, and the loop saves first; a second
-    Ctrl-C ends at once. Signals belong to the main thread; elsewhere nothing is caught.
+    A second Ctrl-C ends at once. Signals belong to the main thread; elsewhere nothing is caught.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._waits = False
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
-    def from_now_on_wait(self) -> None:
-        self._waits = True
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While inside, a request raises `StopNow`: what is done here takes long and loses nothing."""
+        self._at_once = True
+        try:
+            if self.requested:
+                raise StopNow
+            yield
+        finally:
+            self._at_once = False
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -53,5 +61,5 @@ class StopRequest:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
-        if not self._waits:
+        if self._at_once:
             raise StopNow
