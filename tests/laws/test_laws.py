@@ -205,6 +205,34 @@ def test_law_9_sees_a_missing_tensor(broken: Path) -> None:
     assert "merger.ln_q" in verdict.figure
 
 
+def test_law_10_sees_a_pattern_that_leaks_into_another_part(tiny_qwen: Path) -> None:
+    from dataclasses import replace
+
+    subject = Subject(tiny_qwen)
+    leaking = {**subject.family.adapter_targets, "language": r".*(q_proj|attn\.qkv)"}
+    subject.family = replace(subject.family, adapter_targets=leaking)
+    verdict = verdict_of(subject, 10)
+    assert verdict.state == "fails"
+    assert "language" in verdict.figure
+
+
+def test_law_12_sees_a_frozen_part_that_moves(
+    tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two guards stand in the way, the frozen flag and the rate of zero: both are taken down."""
+    from manako.train import optimizers, parts
+
+    def one_rate_for_all(built: Any, factor: float) -> None:
+        for group in (group for optimizer in built for group in optimizer.param_groups):
+            group["lr"] = 1e-3 * factor
+
+    monkeypatch.setattr(parts, "prepare_parts", lambda model, family, recipe: {})
+    monkeypatch.setattr(optimizers, "set_rates", one_rate_for_all)
+    verdict = verdict_of(Subject(tiny_qwen), 12)
+    assert verdict.state == "fails"
+    assert "moved frozen weights" in verdict.figure
+
+
 def test_law_11_sees_a_wrong_card(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
