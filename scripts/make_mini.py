@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from manako.core.files import write_text
+from manako.core.recipe import Recipe
 from manako.core.units import show_bytes
 from manako.samples.forms import DEFAULT_ROWS
-from manako.verbs.quickstart import SAMPLES, SETS, STEPS, Quickstart, run_quickstart
+from manako.verbs.quickstart import RECIPE, SAMPLES, SETS, STEPS, Quickstart, run_quickstart
 
 LONGER = 3
-QUICKSTART_STEPS = 1000
 TARGET = 0.95
 ANSWER_TOKENS = 16
 WORK = Path("runs/mini")
@@ -84,7 +84,7 @@ def main() -> None:
     quickstart = Quickstart(
         folder=WORK,
         watcher=Printer(),
-        assignments=(f"max_steps={LONGER * QUICKSTART_STEPS}",),
+        assignments=(f"max_steps={LONGER * Recipe.load(RECIPE).max_steps}",),
         rows={name: LONGER * rows for name, rows in DEFAULT_ROWS.items()},
     )
     run_quickstart(quickstart)
