@@ -143,6 +143,13 @@ def test_a_record_says_how_far_a_run_is(tmp_path: Path) -> None:
     assert (found.step, found.total_steps, found.loss) == (4, 40, 1.5)
 
 
+def test_the_record_is_ahead_of_the_state_that_a_resumed_run_began_with(tmp_path: Path) -> None:
+    write_state(tmp_path, "running")
+    with RecordWriter(tmp_path / "record.jsonl", verb="train") as record:
+        record.write("step", step=7, loss=1.0)
+    assert read_run(tmp_path).step == 7
+
+
 def test_runs_are_listed_latest_first_and_found_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

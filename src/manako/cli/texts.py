@@ -71,7 +71,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "ステップ {step:,} から再開（エポック {epoch}）",
         "going on from step {step:,} (epoch {epoch})",
     ),
-    "quickstart.answer": ("答え: {answer}（正解: {expected}）", "answer: {answer} (right: {expected})"),
+    "quickstart.answer": (
+        "答え: {answer}（正解: {expected}）",
+        "answer: {answer} (right: {expected})",
+    ),
     "quickstart.stopped": (
         "止めました。チェックポイントは保存済みです。同じコマンドで続きから再開します。",
         "Stopped; the checkpoint is saved. The same command goes on from there.",

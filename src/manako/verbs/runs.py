@@ -117,7 +117,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         state=current,
-        step=int(state.get("step") or progress.step),
+        step=max(int(state.get("step") or 0), progress.step),
         total_steps=int(state.get("total_steps") or progress.total_steps),
         loss=progress.loss,
         seconds_left=progress.seconds_left if alive else None,

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -60,14 +61,29 @@ def train(recipe: Recipe, *, listener: Listener = lambda event: None) -> Outcome
 def start_training(recipe: Recipe) -> Path:
     """Train in a process of its own, in a session of its own; the run's folder.
 
-    What closes a terminal does not reach it. Raises `InputError` when a run goes on there already.
+    What closes a terminal does not reach it. Raises `InputError` when a run goes on there already,
+    and what can be refused without a framework: a model or data set that is none.
     """
+    _look_first(recipe)
     folder = Path(recipe.output_dir)
     with hold(folder) as lock:
         write_text(folder / START_RECIPE, recipe.to_yaml())
         _write_process(folder, pid=None, started=time.time())
         _spawn(folder, lock)
     return folder
+
+
+def _look_first(recipe: Recipe) -> None:
+    """Refuse at once what the new process would refuse after seconds of loading."""
+    from manako.core.family import family_of
+    from manako.data.manifest import Manifest
+
+    family_of(Path(recipe.model))
+    paths = [source.path for source in recipe.data]
+    if recipe.eval is not None:
+        paths.append(recipe.eval.data)
+    for path in paths:
+        Manifest.load(Path(path))
 
 
 def _train(recipe: Recipe, listener: Listener) -> Outcome:
@@ -99,7 +115,7 @@ def _spawn(folder: Path, lock: int) -> None:
     except OSError as error:
         raise write_error(folder / LOG, error) from error
     with log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "manako.verbs.tune", str(folder), str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -108,6 +124,8 @@ def _spawn(folder: Path, lock: int) -> None:
             pass_fds=(lock,),
             env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
         )
+    # Somebody must take note when it ends, or it stays in the system's table of processes.
+    threading.Thread(target=process.wait, daemon=True).start()
 
 
 @contextlib.contextmanager

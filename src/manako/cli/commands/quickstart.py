@@ -16,7 +16,7 @@ from manako.core.units import show_bytes, show_seconds
 from manako.verbs.exits import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.live import Live
 
@@ -104,7 +104,7 @@ class Drawing:
         """Show one result."""
         if kind not in ("train", "census"):
             self._clear()
-        drawers = {
+        drawers: dict[str, Callable[[Any], object]] = {
             "forms": self._forms,
             "converted": self._converted,
             "census": self._count,

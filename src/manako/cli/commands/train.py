@@ -62,7 +62,8 @@ def _train_here(screen: Screen, recipe: Recipe, again: str) -> None:
     if screen.is_json:
         screen.print_json(read_run(outcome.folder).as_dict())
     if outcome.state == "stopped":
-        screen.show("train.stopped", step=outcome.step, total=outcome.total_steps, command=again)
+        key = "train.stopped" if outcome.checkpoint else "train.stopped_early"
+        screen.show(key, step=outcome.step, total=outcome.total_steps, command=again)
         raise Ended(Exit.STOPPED)
     screen.show(
         "train.finished",
