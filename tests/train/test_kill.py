@@ -133,6 +133,7 @@ def make_run(world: Any, tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     def make(name: str, **changes: Any) -> Recipe:
         evaluation = Evaluation(data=str(world.held_out), every_steps=STEPS, max_rows=4)
         fields = {"max_steps": STEPS, "save_steps": SAVE_STEPS, "optim": "muon", **changes}
+        fields["global_batch_packs"] = 1
         return make_recipe(
             world.model, world.data, folder / name, eval=evaluation, save_total_limit=1, **fields
         )
