@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def test_a_run_outlives_its_terminal_and_goes_on_where_it_stopped(call: Call, re
         hang_up(*terminal)
         before = steps()
         wait_until(lambda: steps() > before, "steps after the terminal was closed")
-        assert call("train", recipe).exit_code == 2  # the same run, started twice
+        other = call("train", recipe, "--set", "seed=1")
+        assert (other.exit_code, "going on" in other.stderr) == (2, True)
         listed = json.loads(call("runs", "list", "--json").stdout)
         assert [(run["name"], run["state"]) for run in listed] == [("forms", "running")]
         watch_and_leave()
@@ -83,7 +85,7 @@ def test_a_run_outlives_its_terminal_and_goes_on_where_it_stopped(call: Call, re
     assert stopped.exit_code == 0
     assert read_run(RUN).state == "stopped"
     assert saved() == steps() >= before
-    go_on_and_interrupt(recipe)
+    go_on(recipe)
 
 
 def start_in_a_terminal(command: list[str]) -> tuple[int, int]:
@@ -102,25 +104,26 @@ def hang_up(pid: int, terminal: int) -> None:
 
 
 def watch_and_leave() -> None:
-    watching = popen("runs", "attach", "forms")
-    assert watching.stdout is not None
-    first = watching.stdout.readline()
-    watching.send_signal(signal.SIGINT)
-    _, err = watching.communicate(timeout=PATIENCE_SECONDS)
-    assert "language" in first
+    with calling("runs", "attach", "forms") as watching:
+        read_until("language", watching)
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=PATIENCE_SECONDS)
     assert watching.returncode == 0, err
     assert "manako runs attach" in err
 
 
-def go_on_and_interrupt(recipe: Path) -> None:
+def go_on(recipe: Path) -> None:
+    """Start it again, join it with the same call, and end that call as a container would."""
     before = steps()
-    training = popen("train", str(recipe))
-    try:
+    with calling("train", str(recipe)) as training:
         wait_until(lambda: is_held(RUN) and steps() > before, "steps after going on")
-    finally:
-        training.send_signal(signal.SIGINT)
-    out, err = training.communicate(timeout=PATIENCE_SECONDS)
-    assert training.returncode == 3, err
+        with calling("train", str(recipe)) as joined:
+            read_until("language", joined)
+            joined.send_signal(signal.SIGTERM)
+            _, joined_err = joined.communicate(timeout=PATIENCE_SECONDS)
+        out, err = training.communicate(timeout=PATIENCE_SECONDS)
+    assert "goes on already" in joined_err
+    assert (joined.returncode, training.returncode) == (3, 3), err
     assert f"Going on from step {before:,}/1,000,000" in out
     assert f"manako train {recipe}" in out
     assert read_run(RUN).state == "stopped"
@@ -128,14 +131,26 @@ def go_on_and_interrupt(recipe: Path) -> None:
     assert [event["step"] for event in resumed] == [before]
 
 
-def popen(*args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def calling(*args: str) -> Iterator[subprocess.Popen[str]]:
+    """A call in a process of its own, which is gone when the block ends."""
+    process = subprocess.Popen(
         [*MANAKO, *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(word: str, process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert any(word in line for line in process.stdout), f"{word!r} never came"
 
 
 def test_a_start_that_fails_says_why_and_ends_with_its_code(call: Call, recipe: Path) -> None:

@@ -263,6 +263,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
             "and stops it."
         ),
     ),
+    "train.goes_on": (
+        "{folder} では、このレシピの学習がすでに進んでいます。それを表示します。Ctrl-C で保存して止まります。",
+        "The run in {folder} goes on already, by this recipe. Watching it; Ctrl-C saves and stops it.",
+    ),
     "train.log": ("詳しくは {path}", "see {path}"),
     "train.measuring": ("データの長さを測っています", "measuring the lengths of the data"),
     "train.resuming": (

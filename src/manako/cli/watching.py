@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from manako.cli.failures import Ended, say_failure
@@ -42,12 +45,28 @@ def watch(screen: Screen, folder: Path) -> Run:
 
 
 def watch_and_stop(screen: Screen, folder: Path) -> Run:
-    """Follow a run that this call has started: Ctrl-C asks it to save and stop, and waits for
-    that; a second one leaves without waiting."""
+    """Follow a run for the call that trains: Ctrl-C and SIGTERM ask it to save and stop, and wait
+    for that; a second one leaves without waiting. SIGHUP, a closed terminal, ends only the watching.
+    """
+    with _term_as_interrupt():
+        try:
+            return watch(screen, folder)
+        except KeyboardInterrupt:
+            return stop(screen, folder)
+
+
+@contextlib.contextmanager
+def _term_as_interrupt() -> Iterator[None]:
+    """Whoever ends a container or a job says SIGTERM, and means the run."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        return watch(screen, folder)
-    except KeyboardInterrupt:
-        return stop(screen, folder)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def stop(screen: Screen, folder: Path) -> Run:

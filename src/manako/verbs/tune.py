@@ -25,7 +25,7 @@ from manako.core.files import write_error, write_json, write_text
 from manako.core.recipe import Recipe
 from manako.core.record import RecordWriter
 from manako.verbs.exits import Exit, exit_of
-from manako.verbs.runs import LOG, PROCESS, START, hold
+from manako.verbs.runs import LOG, PROCESS, START, hold, is_held
 
 if TYPE_CHECKING:
     from manako.train.outcome import Outcome
@@ -58,19 +58,27 @@ def train(recipe: Recipe, *, listener: Listener = lambda event: None) -> Outcome
     return outcome
 
 
-def start_training(recipe: Recipe) -> Path:
-    """Train in a process of its own, in a session of its own; the run's folder.
+def start_training(recipe: Recipe) -> bool:
+    """Train in a process of its own, in a session of its own, that no closed terminal reaches.
 
-    What closes a terminal does not reach it. Raises `InputError` when a run goes on there already,
-    and what can be refused without a framework: a model or data set that is none.
+    False where a process trains by this very recipe already: there is nothing to start. Raises
+    `InputError` when a run by another recipe goes on there, and what can be refused without a
+    framework: a model or data set that is none.
     """
     _look_first(recipe)
     folder = Path(recipe.output_dir)
+    if is_held(folder) and _started_with(folder) == recipe.to_yaml():
+        return False
     with hold(folder) as lock:
         write_text(folder / START_RECIPE, recipe.to_yaml())
         _write_process(folder, pid=None, started=time.time())
         _spawn(folder, lock)
-    return folder
+    return True
+
+
+def _started_with(folder: Path) -> str:
+    path = folder / START_RECIPE
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _look_first(recipe: Recipe) -> None:

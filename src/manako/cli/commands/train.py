@@ -49,8 +49,9 @@ def _train_apart(screen: Screen, recipe: Recipe, again: str) -> None:
     from manako.cli.watching import finish, watch_and_stop
     from manako.verbs.tune import start_training
 
-    folder = start_training(recipe)
-    screen.note("train.started", folder=folder)
+    folder = Path(recipe.output_dir)
+    is_new = start_training(recipe)
+    screen.note("train.started" if is_new else "train.goes_on", folder=folder)
     finish(screen, watch_and_stop(screen, folder), command=again)
 
 
