@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from manako.core.errors import InputError
-from manako.core.files import read_json
+from manako.core.files import read_json, write_json
 from manako.verbs import quickstart as room
 from manako.verbs.quickstart import STEPS, Quickstart, run_quickstart
 
@@ -65,6 +65,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Notes, dic
         with pytest.raises(Killed):
             run_quickstart(small(folder, Notes()))
     assert room._train is original
+    with pytest.MonkeyPatch.context() as patch:  # killed once more, when the run had just finished
+        patch.setattr(room, "_measure", killed)
+        with pytest.raises(Killed):
+            run_quickstart(small(folder, Notes()))
+    journal = read_json(folder / "quickstart.json")
+    journal["seconds"].pop("train")
+    write_json(folder / "quickstart.json", journal)
     notes = Notes()
     result = run_quickstart(small(folder, notes))
     return folder, notes, result

@@ -246,7 +246,11 @@ def _plan(quickstart: Quickstart) -> None:
 def _train(quickstart: Quickstart) -> None:
     from manako.verbs.tune import train
 
+    from manako.verbs.runs import is_run, read_run
+
     recipe = quickstart.recipe
+    if is_run(quickstart.folder) and read_run(quickstart.folder).state == "finished":
+        return  # killed between the run's own last word and the journal's
 
     def listen(event: Mapping[str, Any]) -> None:
         if event["kind"] == "step":
