@@ -147,7 +147,10 @@ def make(tiny_qwen: Path, **changes: Any) -> Any:
     )
     row = Lengths(text_tokens=10, image_tokens=10, trained_tokens=4, vision_patches=40)
     measured = Measured(
-        step_seconds=[9.0, 1.0, 2.0], peak_memory_bytes=10**9, memory_is_process=True
+        step_seconds=[9.0, 1.0, 2.0],
+        peak_memory_bytes=10**9,
+        base_memory_bytes=5 * 10**8,
+        memory_is_process=True,
     )
     return make_plan(
         chosen,
@@ -179,6 +182,12 @@ def test_figures_carry_their_unit_and_are_plain(tiny_qwen: Path) -> None:
         found["memory"]["backward_peak_bytes"], found["memory"]["update_peak_bytes"]
     )
     assert found["disk_bytes"] == 3 * found["checkpoint_bytes"]
+
+
+def test_a_process_is_expected_to_hold_more_than_its_tensors(tiny_qwen: Path) -> None:
+    plan = make(tiny_qwen)
+    low, high = plan.process_range
+    assert 5 * 10**8 + plan.memory.total < low < high < 5 * 10**8 + 2 * plan.memory.total
 
 
 def test_data_of_which_nothing_can_be_encoded_is_refused() -> None:

@@ -118,7 +118,8 @@ class Screen:
 
 
 class Bar:
-    """Shows (done, total): a bar on a terminal, elsewhere a line now and then."""
+    """Shows (done, total): a bar on a terminal, elsewhere a line now and then. A total of 0 is
+    work whose end is not known yet."""
 
     def __init__(self, console: Console, words: str) -> None:
         self._console, self._words = console, words
@@ -131,11 +132,11 @@ class Bar:
             return
         if self._console.is_terminal:
             progress, task = self._drawn or self._draw()
-            progress.update(task, completed=done, total=total)
+            progress.update(task, completed=done, total=total or None)
         elif now - self._printed >= PLAIN_SECONDS:
             self._printed = now
-            share = 100 * done / total if total else 0.0
-            self._console.print(f"{self._words} {share:.0f}%", soft_wrap=True)
+            share = f" {100 * done / total:.0f}%" if total else ""
+            self._console.print(f"{self._words}{share}", soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar off the screen."""

@@ -268,7 +268,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "The run in {folder} goes on already, by this recipe. Watching it; Ctrl-C saves and stops it.",
     ),
     "train.log": ("詳しくは {path}", "see {path}"),
-    "train.measuring": ("データの長さを測っています", "measuring the lengths of the data"),
+    "train.preparing": ("モデルとデータを準備しています", "preparing model and data"),
     "train.resuming": (
         "続きから再開: ステップ {step:,}/{total:,}、エポック {epoch:.2f}、データ {positions}",
         "Going on from step {step:,}/{total:,}, epoch {epoch:.2f}, data {positions}",

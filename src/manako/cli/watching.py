@@ -114,35 +114,35 @@ def _wait_for_first_step(screen: Screen, folder: Path) -> None:
     """Until training has opened model and data: where it resumes, and rows measured so far."""
     from manako.report.live import RecordTail
 
-    tail = RecordTail(folder / START)
-    with screen.bar("train.measuring") as bar:
+    tail, measured = RecordTail(folder / START), (0, 0)
+    with screen.bar("train.preparing") as bar:
         while state_now(folder) == "starting":
             for event in tail.read()[0]:
-                say_start_event(screen, event, bar=bar)
+                say_start_event(screen, event)
+                if event["kind"] == "measure":
+                    measured = (event["done"], event["total"])
+            bar(*measured)
             time.sleep(POLL_SECONDS)
     for event in tail.read()[0]:
         say_start_event(screen, event)
 
 
-def say_start_event(screen: Screen, event: Mapping[str, Any], *, bar: Any = None) -> None:
-    """An event that comes before the first step: `resume` or `measure`."""
-    if event["kind"] == "resume":
-        positions = ", ".join(
-            screen.texts("train.position", name=name, epoch=epoch + 1, row=row, rows=rows)
-            for name, (epoch, row, rows) in event["positions"].items()
-        )
-        screen.people.print(
-            screen.texts(
-                "train.resuming",
-                step=event["step"],
-                total=event["total_steps"],
-                epoch=event["epoch"],
-                positions=positions,
-            ),
-            soft_wrap=True,
-        )
-    elif event["kind"] == "measure" and bar is not None:
-        bar(event["done"], event["total"])
+def say_start_event(screen: Screen, event: Mapping[str, Any]) -> None:
+    """Where a run resumes; other events are not for words."""
+    if event["kind"] != "resume":
+        return
+    positions = ", ".join(
+        screen.texts("train.position", name=name, epoch=epoch + 1, row=row, rows=rows)
+        for name, (epoch, row, rows) in event["positions"].items()
+    )
+    words = screen.texts(
+        "train.resuming",
+        step=event["step"],
+        total=event["total_steps"],
+        epoch=event["epoch"],
+        positions=positions,
+    )
+    screen.people.print(words, soft_wrap=True)
 
 
 def _say_what_is_trained(screen: Screen, folder: Path) -> None:

@@ -7,8 +7,9 @@ Memory is the sum of allocated tensors at the worst moment of a step, the larger
   the gradients where a step has several packs;
 - update: weights + optimizer state + gradients + what the optimizer needs for a moment.
 
-A process on a CPU holds more than its tensors (libraries, allocator, threads): shown as a range,
-measured on 45 M parameters with torch 2.13 (2026-11-24).
+A process on a CPU holds more than its tensors: what was loaded before the model, and what the
+allocator and the math library keep. Shown as a range, measured on 45 M parameters with torch 2.13
+(2026-11-24).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from manako.plan.packs import PackStatistics, pack_sample
 
 MUON_COPIES = 5
 """Copies of the largest group of equal matrices while Muon orthogonalises it."""
-IMPORT_BYTES = 570 * 1024**2
-"""What torch and transformers take in a process before there is a model."""
+IMPORT_BYTES = (410 * 1024**2, 570 * 1024**2)
+"""What torch and transformers take in a process before there is a model; where a process was
+measured, its own figure counts."""
 PROCESS_SPREAD = (1.13, 1.48)
 """Resident memory of a training process on a CPU, as a multiple of its allocated tensors."""
 MEASURED_STEPS = 3
@@ -60,11 +62,15 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What the first steps really took. `memory_is_process`: the peak is the whole process's
-    resident memory (on a CPU), not allocated tensors."""
+    """What the first steps really took.
+
+    memory_is_process: the peak is the whole process's resident memory (on a CPU), not allocated
+    tensors; base_memory_bytes is what that was before the model was opened.
+    """
 
     step_seconds: Sequence[float]
     peak_memory_bytes: int | None
+    base_memory_bytes: int | None
     memory_is_process: bool
 
     @property
@@ -97,11 +103,11 @@ class Memory:
     def total(self) -> int:
         return max(self.backward_peak, self.update_peak)
 
-    @property
-    def process_range(self) -> tuple[int, int]:
-        """Resident memory of the process on a CPU, from and to."""
-        low, high = (int(IMPORT_BYTES + spread * self.total) for spread in PROCESS_SPREAD)
-        return low, high
+    def process_range(self, base_bytes: int | None = None) -> tuple[int, int]:
+        """Resident memory of a process on a CPU, from and to, when it has `base_bytes` before."""
+        bases = IMPORT_BYTES if base_bytes is None else (base_bytes, base_bytes)
+        low, high = PROCESS_SPREAD
+        return int(bases[0] + low * self.total), int(bases[1] + high * self.total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +136,12 @@ class Plan:
         return self.measured.seconds * self.steps if self.measured else None
 
     @property
+    def process_range(self) -> tuple[int, int]:
+        """Resident memory of the process on a CPU, from and to."""
+        base_bytes = self.measured.base_memory_bytes if self.measured else None
+        return self.memory.process_range(base_bytes)
+
+    @property
     def total_parameters(self) -> int:
         return sum(part.parameters + part.adapter_parameters for part in self.parts.values())
 
@@ -139,7 +151,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; every figure carries its unit in its name."""
-        low, high = self.memory.process_range
+        low, high = self.process_range
         memory = {f"{name}_bytes": value for name, value in asdict(self.memory).items()}
         return {
             "parameters": self.total_parameters,

@@ -206,6 +206,7 @@ def measure_steps(recipe: Recipe, progress: Progress | None = None) -> Measured:
     """Train three steps in a folder that is thrown away; their seconds and the memory's peak."""
     from manako.train.loop import run_training
 
+    base_memory_bytes = _resident_bytes()
     steps: list[Mapping[str, Any]] = []
     device = ""
 
@@ -239,5 +240,16 @@ def measure_steps(recipe: Recipe, progress: Progress | None = None) -> Measured:
     return Measured(
         step_seconds=[float(step["seconds"]) for step in steps],
         peak_memory_bytes=steps[-1]["peak_memory_bytes"],
+        base_memory_bytes=base_memory_bytes,
         memory_is_process=device.startswith("cpu"),
     )
+
+
+def _resident_bytes() -> int | None:
+    """Resident memory of this process, with everything loaded that training needs."""
+    import torch
+    from transformers import PreTrainedModel  # noqa: F401 - loaded to be counted
+
+    from manako.train.memory import memory_bytes
+
+    return memory_bytes(torch.device("cpu"))

@@ -77,7 +77,7 @@ def _memory(plan: Plan, screen: Screen) -> Table:
         if size := getattr(memory, term):
             table.add_row(t(f"plan.memory.{term}"), show_bytes(size))
     table.add_row(t("plan.memory.total"), show_bytes(memory.total), style="bold")
-    low, high = memory.process_range
+    low, high = plan.process_range
     table.add_row(t("plan.memory.process"), f"{show_bytes(low)} – {show_bytes(high)}")
     if plan.measured and plan.measured.peak_memory_bytes:
         key = "process" if plan.measured.memory_is_process else "tensors"

@@ -89,9 +89,8 @@ class _Lines:
         from manako.report.texts import labels
 
         self._progress.take([event])
-        if event["kind"] == "resume":
-            say_start_event(self._screen, event)
-        elif event["kind"] in ("setup", "resumed"):
+        say_start_event(self._screen, event)
+        if event["kind"] in ("setup", "resumed"):
             say_setup_event(self._screen, event)
         elif event["kind"] == "step" and time.monotonic() - self._printed >= LINE_SECONDS:
             self._printed = time.monotonic()
