@@ -65,12 +65,12 @@ class Measured:
     """What the first steps really took.
 
     memory_is_process: the peak is the whole process's resident memory (on a CPU), not allocated
-    tensors; base_memory_bytes is what that was before the model was opened.
+    tensors; open_memory_bytes is what that was when the model was open and no step taken.
     """
 
     step_seconds: Sequence[float]
     peak_memory_bytes: int | None
-    base_memory_bytes: int | None
+    open_memory_bytes: int | None
     memory_is_process: bool
 
     @property
@@ -103,9 +103,12 @@ class Memory:
     def total(self) -> int:
         return max(self.backward_peak, self.update_peak)
 
-    def process_range(self, base_bytes: int | None = None) -> tuple[int, int]:
-        """Resident memory of a process on a CPU, from and to, when it has `base_bytes` before."""
-        bases = IMPORT_BYTES if base_bytes is None else (base_bytes, base_bytes)
+    def process_range(self, open_bytes: int | None = None) -> tuple[int, int]:
+        """Resident memory of a process on a CPU, from and to; `open_bytes` is what it has when
+        the model is open."""
+        bases = IMPORT_BYTES
+        if open_bytes is not None:
+            bases = (open_bytes - self.weights - self.adapters,) * 2
         low, high = PROCESS_SPREAD
         return int(bases[0] + low * self.total), int(bases[1] + high * self.total)
 
@@ -138,8 +141,8 @@ class Plan:
     @property
     def process_range(self) -> tuple[int, int]:
         """Resident memory of the process on a CPU, from and to."""
-        base_bytes = self.measured.base_memory_bytes if self.measured else None
-        return self.memory.process_range(base_bytes)
+        open_bytes = self.measured.open_memory_bytes if self.measured else None
+        return self.memory.process_range(open_bytes)
 
     @property
     def total_parameters(self) -> int:

@@ -202,25 +202,32 @@ class _Enough(BaseException):
     """Three steps have been taken."""
 
 
+@dataclass
+class _Steps:
+    """Listens to a run until three steps have been taken."""
+
+    progress: Progress | None
+    taken: list[Mapping[str, Any]] = field(default_factory=list)
+    device: str = ""
+    open_memory_bytes: int | None = None
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event["kind"] == "setup":
+            self.device = str(event["device"])
+            self.open_memory_bytes = _memory_bytes(self.device)
+        elif event["kind"] == "step":
+            self.taken.append(event)
+            if self.progress is not None:
+                self.progress(len(self.taken), MEASURED_STEPS)
+        if len(self.taken) == MEASURED_STEPS:
+            raise _Enough
+
+
 def measure_steps(recipe: Recipe, progress: Progress | None = None) -> Measured:
     """Train three steps in a folder that is thrown away; their seconds and the memory's peak."""
     from manako.train.loop import run_training
 
-    base_memory_bytes = _resident_bytes()
-    steps: list[Mapping[str, Any]] = []
-    device = ""
-
-    def listen(event: Mapping[str, Any]) -> None:
-        nonlocal device
-        if event["kind"] == "setup":
-            device = str(event["device"])
-        if event["kind"] == "step":
-            steps.append(event)
-            if progress is not None:
-                progress(len(steps), MEASURED_STEPS)
-        if len(steps) == MEASURED_STEPS:
-            raise _Enough
-
+    steps = _Steps(progress)
     with tempfile.TemporaryDirectory(prefix="manako-plan-") as temporary:
         short = recipe.replace(
             output_dir=temporary,
@@ -232,24 +239,22 @@ def measure_steps(recipe: Recipe, progress: Progress | None = None) -> Measured:
             report_to=(),
         )
         try:
-            run_training(short, listener=listen)
+            run_training(short, listener=steps)
         except _Enough:
             pass
         else:
             raise KeyboardInterrupt  # the run was asked to stop
     return Measured(
-        step_seconds=[float(step["seconds"]) for step in steps],
-        peak_memory_bytes=steps[-1]["peak_memory_bytes"],
-        base_memory_bytes=base_memory_bytes,
-        memory_is_process=device.startswith("cpu"),
+        step_seconds=[float(step["seconds"]) for step in steps.taken],
+        peak_memory_bytes=steps.taken[-1]["peak_memory_bytes"],
+        open_memory_bytes=steps.open_memory_bytes,
+        memory_is_process=steps.device.startswith("cpu"),
     )
 
 
-def _resident_bytes() -> int | None:
-    """Resident memory of this process, with everything loaded that training needs."""
+def _memory_bytes(device: str) -> int | None:
     import torch
-    from transformers import PreTrainedModel  # noqa: F401 - loaded to be counted
 
     from manako.train.memory import memory_bytes
 
-    return memory_bytes(torch.device("cpu"))
+    return memory_bytes(torch.device(device.split()[0]))
