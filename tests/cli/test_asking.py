@@ -115,6 +115,11 @@ def test_chat_remembers_and_takes_pictures_in_place(call: Call, parrot: Parrot) 
     assert [len(prompt.messages) for prompt in parrot.seen] == [1, 3, 5]
 
 
+def test_chat_as_json_is_a_line_per_answer(call: Call, parrot: Parrot) -> None:
+    lines = call("chat", "m", "--json", input="a\nb\n").stdout.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["a", "b"]
+
+
 def test_chat_says_what_it_cannot_use_and_goes_on(call: Call, parrot: Parrot) -> None:
     lines = b"/fly\n@nothing.png \n\xff\xfe\n\nok\n"
     result = call("chat", "m", input=lines)

@@ -186,3 +186,28 @@ def test_the_end_of_the_log(tmp_path: Path) -> None:
     assert log_tail(tmp_path) == ""
     (tmp_path / "train.log").write_text("一\n二\n三\n", encoding="utf-8")
     assert log_tail(tmp_path, lines=2) == "二\n三"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "code"),
+    [
+        (InputError("wrong"), "failed", 2),
+        (RuntimeError("surprise"), "failed", 1),
+        (KeyboardInterrupt(), "stopped", 3),
+    ],
+)
+def test_how_training_ended_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, state: str, code: int
+) -> None:
+    from manako.core.recipe import Recipe, Source
+    from manako.verbs.tune import train
+
+    def run_training(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("manako.train.loop.run_training", run_training)
+    recipe = Recipe(model="m", data=(Source(path="d"),), output_dir=str(tmp_path))
+    with pytest.raises(type(error)):
+        train(recipe)
+    found = read_run(tmp_path)
+    assert (found.state, found.exit_code) == (state, code)

@@ -13,6 +13,7 @@ from manako.cli.screen import Screen
 
 if TYPE_CHECKING:
     from manako.infer.open import Model
+    from manako.infer.reply import Reply
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,3 +46,13 @@ def open_model(screen: Screen, source: str, adapter: Path | None) -> Model:
     for note in model.notes:
         screen.err.print(note, style="dim", soft_wrap=True)
     return model
+
+
+def as_dict(reply: Reply) -> dict[str, Any]:
+    """A reply as plain values."""
+    return {
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "prompt_tokens": reply.usage.prompt_tokens,
+        "completion_tokens": reply.usage.completion_tokens,
+    }

@@ -19,6 +19,7 @@ from manako.cli.texts import Texts
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.text import Text
 
     from manako.cli.language import Lang
 
@@ -74,6 +75,10 @@ class Screen:
         """One JSON document on stdout, UTF-8 as it is."""
         click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
+    def print_json_line(self, value: Any) -> None:
+        """One of several JSON documents, each a line of its own."""
+        click.echo(json.dumps(value, ensure_ascii=False, default=str))
+
     @contextlib.contextmanager
     def working(self, key: str, /, **values: object) -> Iterator[None]:
         """Say what is going on, once it takes longer than a moment."""
@@ -85,7 +90,7 @@ class Screen:
                 if shown:
                     return
                 if self.err.is_terminal:
-                    status = self.err.status(words)
+                    status = self.err.status(_unmarked(words))
                     status.start()
                     shown.append(status.stop)
                 else:
@@ -164,6 +169,13 @@ class Bar:
         progress.start()
         self._drawn = (progress, progress.add_task(self._words, total=None))
         return self._drawn
+
+
+def _unmarked(words: str) -> Text:
+    """Words in which [brackets] are brackets."""
+    from rich.text import Text
+
+    return Text(words)
 
 
 def current_screen(ctx: click.Context) -> Screen:

@@ -139,19 +139,19 @@ def _spawn(folder: Path, lock: int) -> None:
 @contextlib.contextmanager
 def _recorded(folder: Path) -> Iterator[dict[str, Any]]:
     """Say in `process.json` that this process has the run and, at the end, how it ended."""
-    ending: dict[str, Any] = {"exit_code": int(Exit.FAILED)}
+    ending: dict[str, Any] = {}
     started = time.time()
     _write_process(folder, pid=os.getpid(), started=started)
     try:
         yield ending
-    except StoppedEarly:
-        ending["exit_code"] = int(Exit.STOPPED)
-        raise
     except BaseException as error:
-        ending |= {"exit_code": int(exit_of(error)), "error": _described(error)}
+        ending["exit_code"] = int(Exit.STOPPED)
+        if not isinstance(error, StoppedEarly | KeyboardInterrupt):
+            ending |= {"exit_code": int(exit_of(error)), "error": _described(error)}
+        with contextlib.suppress(ManakoError):  # the failure itself is what must be seen
+            _write_process(folder, pid=os.getpid(), started=started, **ending)
         raise
-    finally:
-        _write_process(folder, pid=os.getpid(), started=started, **ending)
+    _write_process(folder, pid=os.getpid(), started=started, **ending)
 
 
 def _write_process(folder: Path, **values: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manako.cli.asking import asking_options, open_model
+from manako.cli.asking import as_dict, asking_options, open_model
 from manako.cli.command import command
 from manako.cli.failures import say_failure
 from manako.cli.parts import parts_of_line, picture
@@ -92,7 +92,7 @@ class Talk:
         if self._screen.is_json:
             with self._screen.working("generate.working"):
                 reply = self._chat.send(parts, **self._settings)
-            self._screen.print_json({"text": reply.text, "finish_reason": reply.finish_reason})
+            self._screen.print_json_line(as_dict(reply))
             return
         for piece in self._chat.stream(parts, **self._settings):
             click.echo(piece, nl=False)

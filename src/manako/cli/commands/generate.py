@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manako.cli.asking import asking_options, open_model
+from manako.cli.asking import as_dict, asking_options, open_model
 from manako.cli.command import command
 from manako.cli.parts import parts_of_arguments
 from manako.cli.screen import Screen
@@ -45,16 +45,6 @@ def generate(
         screen.print_json(as_dict(reply))
     elif reply.finish_reason == "length":
         screen.note("generate.length", tokens=reply.usage.completion_tokens)
-
-
-def as_dict(reply: Reply) -> dict[str, Any]:
-    """A reply as plain values."""
-    return {
-        "text": reply.text,
-        "finish_reason": reply.finish_reason,
-        "prompt_tokens": reply.usage.prompt_tokens,
-        "completion_tokens": reply.usage.completion_tokens,
-    }
 
 
 def _ask(
