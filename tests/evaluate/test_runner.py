@@ -196,3 +196,23 @@ def test_evaluating_loads_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_most_frequent_answer_is_that_of_a_language_where_answers_are_words() -> None:
+    """A guess knows the question's language: 赤 or red, but never which of five colours."""
+    from manako.evaluate.runner import Prediction, _score
+
+    def predictions(answers: dict[str, list[str]]) -> list[Prediction]:
+        return [
+            Prediction(
+                number=0, id="", kind="colour", language=language, cluster=0, expected=expected,
+                answer="", correct=False, finish_reason="stop",
+            )
+            for language, expected_ones in answers.items()
+            for expected in expected_ones
+        ]  # fmt: skip
+
+    words = predictions({"ja": ["赤", "赤", "青", "緑"], "en": ["red", "blue", "blue", "green"]})
+    assert _score(words).majority == 0.5
+    digits = predictions({"ja": ["1", "1", "2", "3"], "en": ["2", "2", "2", "3"]})
+    assert _score(digits).majority == 0.5  # four times "2" of eight

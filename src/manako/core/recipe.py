@@ -120,6 +120,8 @@ class Recipe:
     logging_steps, save_steps: a line in `record.jsonl`, and a checkpoint, every so many steps.
     save_total_limit: checkpoints that are kept, the latest.
     dataloader_num_workers: processes that make packs ready beside the training process.
+    cpu_threads: threads that torch computes with on a CPU; 0 leaves torch's own number, one per
+        core. A small model is quicker with one, and so is a busy machine.
     report_to: `tensorboard`, or nothing; `record.jsonl` is always written.
     """
 
@@ -160,6 +162,7 @@ class Recipe:
     save_steps: int = 200
     save_total_limit: int = 2
     dataloader_num_workers: int = 1
+    cpu_threads: int = 0
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -171,6 +174,7 @@ class Recipe:
         _at_least_zero("max_steps", self.max_steps)
         _at_least_zero("warmup_steps", self.warmup_steps)
         _at_least_zero("dataloader_num_workers", self.dataloader_num_workers)
+        _at_least_zero("cpu_threads", self.cpu_threads)
         if not 0 < self.lr_decay_ratio <= 1:
             raise RecipeError(f"lr_decay_ratio must lie in (0, 1], found {self.lr_decay_ratio}")
         self._check_sources()

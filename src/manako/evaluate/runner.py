@@ -58,7 +58,8 @@ class Prediction:
 class Score:
     """Questions of one kind, or all.
 
-    majority: share that the most frequent answer of each kind gets. controls: share that each
+    majority: share that the most frequent answer of each kind gets (of each kind and language,
+    where answers are words: the question's language is no secret). controls: share that each
     control gets on the questions it could ask (`control_n`).
     """
 
@@ -227,19 +228,36 @@ def _prediction(question: Question, replies: Mapping[str, Mapping[int, Any]]) ->
 
 
 def _score(predictions: Sequence[Prediction]) -> Score:
-    by_kind: dict[str, list[str]] = defaultdict(list)
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for prediction in predictions:
-        by_kind[prediction.kind].append(prediction.expected)
         for name, (_, is_right) in prediction.controls.items():
             outcomes[name].append(is_right)
-    frequent = sum(len(expected) * majority(expected) for expected in by_kind.values())
+    groups = _guessing_groups(predictions)
+    frequent = sum(len(expected) * majority(expected) for expected in groups)
     return Score(
         share=accuracy([p.correct for p in predictions], [p.cluster for p in predictions]),
         majority=frequent / len(predictions),
         controls={name: sum(found) / len(found) for name, found in outcomes.items()},
         control_n={name: len(found) for name, found in outcomes.items()},
     )
+
+
+def _guessing_groups(predictions: Sequence[Prediction]) -> list[list[str]]:
+    """Expected answers, grouped by what a question tells without its picture: its kind, and its
+    language where answers are words, which differ between languages (赤 or red)."""
+    answers: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for prediction in predictions:
+        answers[prediction.kind][prediction.language].append(prediction.expected)
+    groups: list[list[str]] = []
+    for by_language in answers.values():
+        lists = list(by_language.values())
+        joined = [answer for found in lists for answer in found]
+        groups += lists if all(map(_is_word, joined)) else [joined]
+    return groups
+
+
+def _is_word(answer: str) -> bool:
+    return any(character.isalpha() for character in answer)
 
 
 def _answer_event(prediction: Prediction) -> dict[str, Any]:

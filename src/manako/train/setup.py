@@ -20,6 +20,7 @@ from manako.data.store import Store
 from manako.data.too_long import Fitted
 from manako.nn.attention import use_segments
 from manako.nn.checkpoint import fingerprint, load_model, stored_dtype
+from manako.nn.patches import multiply_patches
 from manako.train import checkpoints
 from manako.train.board import Board
 from manako.train.checkpoints import Progress, Trainee
@@ -136,6 +137,7 @@ def open_run(
         log.tell("resume", **_position(before))
     base = _model_folder(recipe)
     family = family_of(base)
+    _use_threads(recipe, closing)
     processor = _open_processor(recipe, family, base)
     fitted = Fitted(processor=processor, pack_tokens=recipe.pack_tokens, policy=recipe.too_long)
     loader = closing.enter_context(_open_loader(recipe, fitted, folder, log))
@@ -212,6 +214,13 @@ def _position(progress: Progress) -> dict[str, Any]:
     }
 
 
+def _use_threads(recipe: Recipe, closing: contextlib.ExitStack) -> None:
+    """Compute with the recipe's number of threads until the run is closed."""
+    if recipe.cpu_threads:
+        closing.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(recipe.cpu_threads)
+
+
 def _model_folder(recipe: Recipe) -> Path:
     folder = Path(recipe.model)
     if not folder.is_dir():
@@ -261,6 +270,7 @@ def _open_trainee(
     source = base if latest is None or is_adapter else latest
     model = load_model(source, family, dtype=stored_dtype(source) if recipe.bf16 else "float32")
     use_segments(model)
+    multiply_patches(model)
     parts = prepare_parts(model, family, recipe)
     set_precision(model, bf16=recipe.bf16)
     model.train()

@@ -244,9 +244,8 @@ def _plan(quickstart: Quickstart) -> None:
 
 
 def _train(quickstart: Quickstart) -> None:
-    from manako.verbs.tune import train
-
     from manako.verbs.runs import is_run, read_run
+    from manako.verbs.tune import train
 
     recipe = quickstart.recipe
     if is_run(quickstart.folder) and read_run(quickstart.folder).state == "finished":

@@ -51,13 +51,16 @@ class Subject:
         return self.family.open(self.folder)
 
     def load(self, *, packed: bool = False) -> PreTrainedModel:
-        """A fresh model in float32: in its own default attention, or in ours when `packed`."""
+        """A fresh model in float32: in its own default attention, or, when `packed`, as
+        training runs it."""
         from manako.nn.attention import use_segments
         from manako.nn.checkpoint import load_model
+        from manako.nn.patches import multiply_patches
 
         model = load_model(self.folder, self.family, dtype="float32")
         if packed:
             use_segments(model)
+            multiply_patches(model)
         return model
 
     def probes(self) -> list[Conversation]:
