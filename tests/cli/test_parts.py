@@ -92,3 +92,11 @@ def test_a_line_is_parts_or_a_missing_picture(line: str) -> None:
     joined = "".join(part.text for part in parts if isinstance(part, Text))
     assert joined.count("@") <= line.count("@")
     assert all(isinstance(part, Text) and part.text.strip() for part in parts)
+
+
+def test_a_picture_whose_mark_was_forgotten_is_refused() -> None:
+    from manako.cli.parts import parts_of_arguments
+
+    with pytest.raises(InputError, match=r"cat\.jpg") as caught:
+        parts_of_arguments(["cat.jpg", "what is this?"])
+    assert "@cat.jpg" in caught.value.next_step

@@ -30,8 +30,13 @@ def part_of(argument: str) -> Part:
 
 
 def parts_of_arguments(arguments: Iterable[str]) -> tuple[Part, ...]:
-    """The arguments of `generate`, in order."""
-    return tuple(part_of(argument) for argument in arguments)
+    """The arguments of `generate`, in order. Raises `InputError` too for a text that is nothing but
+    the path of a picture: its @ was forgotten."""
+    from manako.infer.prompt import refuse_bare_paths
+
+    given = list(arguments)
+    refuse_bare_paths([argument for argument in given if not argument.startswith(MARK)])
+    return tuple(part_of(argument) for argument in given)
 
 
 def parts_of_line(line: str) -> tuple[Part, ...]:
