@@ -68,13 +68,6 @@ def project(tmp_path: Path, tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-@pytest.fixture
-def mini(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mini` is a tiny random checkpoint where this installation does not carry the real one."""
-    if not (ROOT / "src" / "manako" / "samples" / "mini" / "config.json").is_file():
-        monkeypatch.setattr("manako.infer.source._shipped", lambda name: tiny_qwen)
-
-
 def draw(path: Path) -> None:
     from PIL import Image
 
@@ -124,7 +117,6 @@ def prepare(document: str) -> None:
         write_record(Path("runs/my-forms/record.jsonl"), "train", steps)
 
 
-@pytest.mark.usefixtures("mini")
 @pytest.mark.parametrize("document", RUN)
 def test_document_runs_as_written(document: str, project: Path) -> None:
     prepare(document)
