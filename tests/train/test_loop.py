@@ -362,3 +362,18 @@ def test_wrong_models_are_refused_before_anything_runs(
         run_training(recipe().replace(model=str(tmp_path)))
     with pytest.raises(RecipeError, match="max_pixels"):
         run_training(recipe(max_pixels=10))
+
+
+def test_settings_that_others_gave_accelerate_do_not_matter_and_are_kept(
+    recipe: MakeRecipe,
+) -> None:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    theirs = Accelerator(mixed_precision="no", cpu=True)
+    try:
+        assert run_training(recipe(max_steps=1, bf16=True)).state == "finished"
+        assert theirs.mixed_precision == "no"
+        assert theirs.num_processes == 1
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -146,8 +146,8 @@ def open_run(
     loader.check_first()
     validation = _open_validation(recipe, fitted)
     log.open(recipe, folder, step=before.step if before else None)
+    _set_accelerate_aside(closing)
     accelerator = _open_accelerator(recipe)
-    closing.callback(_forget_accelerator)
     torch.manual_seed(recipe.seed)  # adapters and dropout; the order of data has its own seed
     latest = folder.checkpoint(before.step) if before else None
     trainee, parts = _open_trainee(recipe, accelerator, family, processor, base, latest)
@@ -299,11 +299,19 @@ def _open_accelerator(recipe: Recipe) -> Accelerator:
     return accelerator
 
 
-def _forget_accelerator() -> None:
-    """Accelerate keeps its settings for the whole process; the next run may want others."""
-    from accelerate.state import AcceleratorState
+def _set_accelerate_aside(closing: contextlib.ExitStack) -> None:
+    """Accelerate keeps its settings for the whole process: what somebody else set (TRL, a notebook)
+    is put back when this run is closed, and the next run may want other settings than this one."""
+    from accelerate.state import AcceleratorState, GradientState, PartialState
 
-    AcceleratorState._reset_state(reset_partial_state=True)
+    def put_back(shared: dict[str, Any], before: dict[str, Any]) -> None:
+        shared.clear()
+        shared.update(before)
+
+    for kind in (AcceleratorState, GradientState, PartialState):
+        shared: dict[str, Any] = kind._shared_state
+        closing.callback(put_back, shared, dict(shared))
+        shared.clear()
 
 
 def _setting(accelerator: Accelerator, trainee: Trainee) -> dict[str, Any]:
