@@ -140,7 +140,7 @@ class Family:
     adapter_targets: per part, a regular expression that matches whole names of linear modules.
     model_class: `transformers` class that holds the weights.
     required_inputs: keys of `model_inputs` without which the model fails, or goes wrong silently.
-    size_fields: config of the checkpoint → settings that `image_tokens` needs is the processor's.
+    image_tokens: (width, height, the processor's `settings`) → tokens of a picture.
     make_tiny: writes a tiny random checkpoint with the published file layout into a folder.
     to_native / from_native: weight maps between published and model tensors; None where
         `transformers` reads the published names itself.

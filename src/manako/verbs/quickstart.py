@@ -194,7 +194,7 @@ def _make_model(quickstart: Quickstart) -> None:
 
     shape = yaml.safe_load(MODEL.read_text(encoding="utf-8"))
     family = families().items["qwen2_vl"]
-    start = quickstart.folder / quickstart.recipe.model.split("/")[-1]
+    start = Path(quickstart.recipe.model)
     shutil.rmtree(start, ignore_errors=True)
     family.make_tiny(start, seed=quickstart.recipe.seed, corpus=_words(quickstart), **shape)
 

@@ -188,9 +188,9 @@ class LayoutMaker:
     ) -> int:
         """The end of the end-of-turn token in the literal after the turn's last words."""
         stop = min((place for place in flat.marks if place > last_word), default=len(flat.text))
-        for start, end, token_id in self._added_tokens.find(flat.text, last_word + 1, stop):
+        for _, end, token_id in self._added_tokens.find(flat.text, last_word + 1, stop):
             if token_id in self.end_ids:
-                return max(end, start)
+                return end
         raise RowError(
             f"row {conversation.id}: the template writes no end-of-turn token after turn {index}",
             row_id=conversation.id,
@@ -263,8 +263,8 @@ class LayoutMaker:
 class _Flat:
     """A marked rendering as one string, each mark a single character that no literal holds."""
 
-    def __init__(self, pieces: Sequence[str | int], first: int = MARKS_FROM) -> None:
-        self.text = "".join(p if isinstance(p, str) else chr(first + p) for p in pieces)
+    def __init__(self, pieces: Sequence[str | int]) -> None:
+        self.text = "".join(p if isinstance(p, str) else chr(MARKS_FROM + p) for p in pieces)
         self.marks = {
             place: ord(character) - MARKS_FROM
             for place, character in enumerate(self.text)
