@@ -144,3 +144,15 @@ def test_a_recipe_is_the_same_after_yaml(tmp_path_factory: Any, made: Recipe) ->
     path.write_text(made.to_yaml(), encoding="utf-8", newline="")
     assert Recipe.load(path) == made
     assert Recipe.from_dict(made.to_dict()) == made
+
+
+@pytest.mark.parametrize(
+    "rare", ["\x85", "\u2028", "\u2029", "a\u2028\u3000b", "\ufeff", "帳票 \x85"]
+)
+def test_names_with_what_yaml_takes_for_a_line_end_survive(rare: str, tmp_path: Path) -> None:
+    source = Source(path=f"d/{rare}", name=rare)
+    stage = Stage(share=1.0, weights={rare: 1.0})
+    made = Recipe(model="帳票/模型", data=(source,), stages=(stage,), output_dir="o")
+    (tmp_path / "r.yaml").write_text(made.to_yaml(), encoding="utf-8", newline="")
+    assert Recipe.load(tmp_path / "r.yaml") == made
+    assert "帳票/模型" in made.to_yaml()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from manako.core.errors import MissingFileError, NotInThisVersion, RecipeError
 from manako.core.family import PARTS, PartName
-from manako.core.settings import build, parse_assignment, parse_yaml, plain
+from manako.core.settings import build, parse_assignment, parse_yaml, plain, write_yaml
 
 Method = Literal["full", "lora", "qlora"]
 TooLong = Literal["error", "drop", "shrink_images", "trim_text"]
@@ -276,9 +276,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe as YAML; `Recipe.load` of it gives an equal recipe."""
-        import yaml
-
-        return yaml.safe_dump(self.to_dict(), allow_unicode=True, sort_keys=False)
+        return write_yaml(self.to_dict())
 
 
 def _positive(name: str, value: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from manako.core.errors import RecipeError
 
 T = TypeVar("T")
+YAML_LINE_ENDS = frozenset("\x85\u2028\u2029")
 
 
 def build(kind: type[T], values: Any, *, where: str) -> T:
@@ -60,6 +61,26 @@ def parse_yaml(text: str, *, where: str) -> Any:
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
         # All but the first: PyYAML on values that look like a date, a number or a deep nest.
         raise RecipeError(f"{where} is no YAML: {error}") from error
+
+
+def write_yaml(values: Any) -> str:
+    """Plain values as YAML that `parse_yaml` reads back unchanged, Japanese as it is.
+
+    YAML 1.1 takes three rare characters (U+0085, U+2028, U+2029) for line ends and folds them into
+    blanks unless they are escaped, which only double quotes allow.
+    """
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes such strings."""
+
+    def quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        style = '"' if YAML_LINE_ENDS.intersection(text) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, quoted)
+    written: str = yaml.dump(values, Dumper=Dumper, allow_unicode=True, sort_keys=False)
+    return written
 
 
 def parse_assignment(assignment: str, values: dict[str, Any]) -> None:
