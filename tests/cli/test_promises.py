@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import manako.cli
 from manako.cli.command import Command
 from manako.cli.root import ROOT
-from manako.cli.texts import TEXTS
+from manako.cli.texts import all_texts
 
 PROMISED = {
     "manako": "--help --lang --version",
@@ -37,8 +37,9 @@ PROMISED = {
     "manako verify": "MODEL --help --json --lang --law",
 }
 """A new word here is a promise: change it on purpose, with the documents."""
+TEXTS = all_texts()
 SOURCES = Path(manako.cli.__file__).parent
-SPEAKERS = {"show", "note", "working", "bar", "texts", "t", "_table"}
+SPEAKERS = {"show", "note", "working", "bar", "texts", "t", "make_table"}
 """Functions of the command line that take keys of the table of texts."""
 
 

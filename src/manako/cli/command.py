@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -117,6 +120,34 @@ class Group(_Localised, click.Group):
         with formatter.section(texts_of(ctx)("help.commands")):
             formatter.write_dl(rows)
         super().format_options(ctx, formatter)
+
+
+class FolderGroup(Group):
+    """A group whose commands are the files of a package, each loaded when it is called.
+
+    A file exports `COMMAND` and has the command's name, with a trailing underscore where Python
+    keeps the name for itself. `order`: the commands named here come first, the others by name.
+    """
+
+    def __init__(self, *args: Any, package: str, order: Sequence[str] = (), **settings: Any):
+        super().__init__(*args, **settings)
+        self._package, self._order = package, tuple(order)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        folders = importlib.import_module(self._package).__path__
+        modules = [module.name for module in pkgutil.iter_modules(folders)]
+        names = sorted(name.rstrip("_") for name in modules if not name.startswith("_"))
+        return sorted(names, key=self._place)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(ctx):
+            return None
+        is_there = importlib.util.find_spec(f"{self._package}.{name}")
+        module = importlib.import_module(f"{self._package}.{name if is_there else f'{name}_'}")
+        return module.COMMAND  # type: ignore[no-any-return]
+
+    def _place(self, name: str) -> int:
+        return self._order.index(name) if name in self._order else len(self._order)
 
 
 def command(name: str, *, key: str, examples: Sequence[str]) -> Callable[[F], Command]:

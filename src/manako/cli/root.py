@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,31 +10,34 @@ from typing import Any, NoReturn
 import click
 
 from manako import __version__
-from manako.cli import commands as command_files
-from manako.cli.command import Group, Option
+from manako.cli.command import FolderGroup, Option
 from manako.cli.failures import report
 from manako.cli.language import language_of
 from manako.cli.screen import Screen, speak_utf8
 from manako.core.errors import InputError
 from manako.verbs.exits import Exit
 
-ORDER = ("quickstart", "data", "view", "plan", "train", "runs", "generate", "chat", "export")
-"""In the order of the path; what is not named here follows by name."""
+PATH = (
+    "quickstart",
+    "init",
+    "doctor",
+    "models",
+    "datasets",
+    "cautions",
+    "data",
+    "view",
+    "plan",
+    "train",
+    "runs",
+    "generate",
+    "chat",
+    "export",
+)
+"""Commands in the order of the path; what is not named here follows by name."""
 
 
-class Root(Group):
+class Root(FolderGroup):
     """The top of the command line."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        found = sorted(module.name for module in pkgutil.iter_modules(command_files.__path__))
-        names = [name for name in found if not name.startswith("_")]
-        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in self.list_commands(ctx):
-            return None
-        module = importlib.import_module(f"{command_files.__name__}.{name}")
-        return module.COMMAND  # type: ignore[no-any-return]
 
     def main(self, args: Sequence[str] | None = None, **settings: Any) -> NoReturn:  # type: ignore[override]
         """Run a call and exit with its code; nothing a user may cause ends in a traceback."""
@@ -94,7 +95,13 @@ def _root() -> Root:
         callback=_show_version,
         key="option.version",
     )
-    root = Root("manako", key="manako", examples=("manako quickstart",))
+    root = Root(
+        "manako",
+        key="manako",
+        examples=("manako quickstart",),
+        package="manako.cli.commands",
+        order=PATH,
+    )
     root.params.insert(0, version)
     return root
 

@@ -10,6 +10,7 @@ import click
 
 from manako.cli.command import command, option
 from manako.cli.screen import Screen
+from manako.cli.tables import make_table
 from manako.core.units import show_bytes, show_seconds
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def draw(console: Console, plan: Plan, screen: Screen) -> None:
 
 
 def _parts(plan: Plan, screen: Screen) -> Table:
-    t = screen.texts
-    table = _table(screen, "plan.parts", "plan.part", "plan.how", "plan.parameters", "plan.trained")
+    t, figures = screen.texts, ("plan.parameters", "plan.trained")
+    table = make_table(screen, "plan.parts", "plan.part", "plan.how", *figures, right=figures)
     for name, part in plan.parts.items():
         whole = part.parameters + part.adapter_parameters
         table.add_row(t(f"part.{name}"), t(f"how.{part.how}"), f"{whole:,}", f"{part.trained:,}")
@@ -72,7 +73,7 @@ def _parts(plan: Plan, screen: Screen) -> Table:
 
 def _memory(plan: Plan, screen: Screen) -> Table:
     t, memory = screen.texts, plan.memory
-    table = _table(screen, "plan.memory", "plan.term", "plan.bytes")
+    table = make_table(screen, "plan.memory", "plan.term", "plan.bytes", right=("plan.bytes",))
     for term in TERMS:
         if size := getattr(memory, term):
             table.add_row(t(f"plan.memory.{term}"), show_bytes(size))
@@ -87,7 +88,7 @@ def _memory(plan: Plan, screen: Screen) -> Table:
 
 
 def _run(plan: Plan, screen: Screen) -> Table:
-    table = _table(screen, "plan.run", "plan.item", "plan.value")
+    table = make_table(screen, "plan.run", "plan.item", "plan.value", right=("plan.value",))
     for key, value in _run_rows(plan, screen):
         table.add_row(screen.texts(key), value)
     return table
@@ -122,19 +123,6 @@ def _run_rows(plan: Plan, screen: Screen) -> Iterator[tuple[str, str]]:
         yield "plan.seconds", show_seconds(plan.seconds)
     yield "plan.checkpoint", show_bytes(plan.checkpoint_bytes)
     yield "plan.disk", show_bytes(plan.disk_bytes)
-
-
-def _table(screen: Screen, title: str, *columns: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=screen.texts(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD
-    )
-    for place, column in enumerate(columns):
-        is_words = place == 0 or column == "plan.how"
-        table.add_column(screen.texts(column), justify="left" if is_words else "right")
-    return table
 
 
 COMMAND = plan

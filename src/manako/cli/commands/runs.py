@@ -11,6 +11,7 @@ import click
 
 from manako.cli.command import Group, command
 from manako.cli.screen import Screen
+from manako.cli.tables import make_table
 from manako.core.units import show_seconds
 
 if TYPE_CHECKING:
@@ -35,13 +36,9 @@ def list_(screen: Screen, folder: Path) -> None:
 
 
 def _table(screen: Screen, runs: list[Run]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     t = screen.texts
-    table = Table(title=t("runs.title"), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for key in ("name", "state", "steps", "loss", "left", "updated"):
-        table.add_column(t(f"runs.{key}"))
+    columns = ("name", "state", "steps", "loss", "left", "updated")
+    table = make_table(screen, "runs.title", *(f"runs.{column}" for column in columns))
     for run in runs:
         updated = datetime.fromtimestamp(run.updated).astimezone()
         table.add_row(
