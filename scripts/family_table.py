@@ -3,18 +3,16 @@
 python scripts/family_table.py
 """
 
-from collections.abc import Iterator
-
 from blocks import ROOT, table, write_if_changed
+from manako.catalogue.ability import RECORD
 from manako.catalogue.cards import Card, cards
+from manako.catalogue.facts import RECALLED_MARK, mark_of
 from manako.core.family import PARTS, Family, families
 from manako.core.record import read_record
 from manako.core.units import show_bytes, show_count
-from manako.verbs.laws import RECORD
 from manako.verify.runner import LAW_COUNT
 
 PAGE = ROOT / "docs" / "families.md"
-HALF_BYTES = 2
 
 HEAD = f"""\
 # Families
@@ -34,15 +32,20 @@ the figure each has seen. On a checkpoint of your own, `manako verify` runs the 
 CARDS = """\
 ## Published checkpoints with a card
 
-A card is a fact sheet in `src/manako/catalogue/`. Law 11 holds its parameter counts against the
-model that is built from its `config`. bf16: the size of the weights, two bytes a parameter.
+A card is a fact sheet in `src/manako/catalogue/models/`. Law 11 holds its parameter counts against
+the model that is built from its `config`. bf16: the size of the weights, two bytes a parameter where
+nobody wrote it down. `manako models show ID` prints a whole card with the source of every figure.
+"""
+
+FOOTNOTE = f"""
+{RECALLED_MARK} *recalled*: written down from memory and not looked up again.
 """
 
 
 def page() -> str:
     """The whole page."""
     found = families().items.values()
-    parts = [HEAD, *(_section(family) for family in found), CARDS, _cards_table(), *_provenance()]
+    parts = [HEAD, *(_section(family) for family in found), CARDS, _cards_table(), FOOTNOTE]
     return "\n".join(parts)
 
 
@@ -81,33 +84,22 @@ def _not_applicable(family: Family) -> str:
 def _cards_table() -> str:
     head = ["checkpoint", "family", "vision", "projector", "language", "total", "bf16"]
     head += ["context", "licence", "released"]
-    return table(head, [_card(card) for card in cards()], right=frozenset(range(2, 8)))
+    known = [_card(card) for card in cards() if card.family in families().items]
+    return table(head, known, right=frozenset(range(2, 8)))
 
 
 def _card(card: Card) -> list[str]:
-    parameters = card.parameters
+    parameters, context, licences = card.parameters, card.context, card.licences
+    counts = [getattr(parameters, part, None) for part in (*PARTS, "total")]
     return [
         card.id,
         card.family,
-        *(show_count(getattr(parameters, part)) for part in PARTS),
-        show_count(parameters.total),
-        show_bytes(parameters.total * HALF_BYTES),
-        f"{card.context:,}",
-        card.licence,
-        card.released,
+        *("" if count is None else show_count(count) + mark_of(parameters) for count in counts),
+        show_bytes(card.size_bytes) if card.size_bytes else "",
+        f"{context.value:,}{mark_of(context)}" if context else "",
+        f"{', '.join(licences.value)}{mark_of(licences)}" if licences else "",
+        f"{card.released.value}{mark_of(card.released)}" if card.released else "",
     ]
-
-
-def _provenance() -> Iterator[str]:
-    """Where the figures come from; what nobody looked up again carries its mark."""
-    yield "\nWhere the figures come from:\n"
-    lines: dict[str, None] = {}
-    for card in cards():
-        for figure, found in (card.provenance or {}).items():
-            source = f", {found.source}" if found.source else ""
-            lines[f"- {figure}: **{found.how}**{source} ({found.date})"] = None
-    yield from lines
-    yield "\n*Recalled* means that it was written down from memory and not looked up again.\n"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def memory_gb(recipe: Recipe, folder: Path) -> str:
 
     name = Path(recipe.model).name
     card = next(card for card in cards() if card.id.endswith(name))
-    config = {"model_type": card.family, "torch_dtype": "bfloat16", **card.config}
+    assert card.config is not None
+    config = {"model_type": card.family, "torch_dtype": "bfloat16", **card.config.fields}
     write_json(folder / "config.json", config)
     inventory = take_inventory(folder, families().items[card.family])
     half = recipe.pack_tokens // 2

@@ -240,6 +240,8 @@ def test_law_11_sees_a_wrong_card(tiny_qwen: Path, monkeypatch: pytest.MonkeyPat
     from manako.verify import law11_card
 
     card = cards_of("qwen2_vl")[0]
+    assert card.parameters is not None
+    assert card.parameters.language is not None
     wrong = replace(
         card, parameters=replace(card.parameters, language=card.parameters.language + 1)
     )

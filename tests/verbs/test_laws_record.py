@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from manako.catalogue.ability import RECORD
 from manako.core.record import read_record
-from manako.verbs.laws import RECORD, record_laws
+from manako.verbs.laws import record_laws
 
 
 @pytest.mark.slow

@@ -1,1 +1,4 @@
-"""What people want to know about checkpoints, as data: one TOML file per group."""
+"""What people want to know before they train, as data: models, data sets, cautions.
+
+Every figure stands in a TOML file, made to be edited by hand, and names its source.
+"""

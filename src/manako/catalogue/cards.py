@@ -1,62 +1,164 @@
-"""Cards: facts about published checkpoints, read from this folder's TOML files."""
+"""Cards: facts about published checkpoints, one file per model family in `models/`."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from manako.catalogue.facts import FOLDER, Answer, Figure, Note, commercial_use, read_toml
 from manako.core.errors import InputError
 from manako.core.settings import build
 
-FOLDER = Path(__file__).parent
-FIGURES = ("parameters", "released", "licence", "context")
-"""Fields of a card that a file must give a provenance for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """How sure a figure is, where it comes from, and when it was taken."""
-
-    how: Literal["published", "computed", "measured", "recalled"]
-    source: str
-    date: str
+MODELS = FOLDER / "models"
+HALF_BYTES = 2
+Input = Literal["text", "image", "images", "video", "audio"]
+"""What a model takes: one picture, or several in one conversation; `video` as files or frames."""
+RuntimeName = Literal["transformers", "gguf", "ollama", "mlx", "vllm"]
+RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
+RuntimeState = Literal[
+    "yes", "no", "remote code", "unfaithful", "text only", "community", "unknown"
+]
+"""`remote code`: only by running code from the checkpoint, which Manako never does. `unfaithful`:
+it loads, and computes something else. `community`: made by others than the runtime's makers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """Parameters per part; tensors that two modules share count once."""
+    """Parameters per part; tensors that two modules share count once.
 
-    vision: int
-    projector: int
-    language: int
+    active: those that one token passes through, of a mixture of experts.
+    """
 
-    @property
-    def total(self) -> int:
-        return self.vision + self.projector + self.language
+    total: int
+    by: str
+    vision: int | None = None
+    projector: int | None = None
+    language: int | None = None
+    audio: int | None = None
+    active: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRule:
+    """How many tokens a picture costs: a rule of `families/_shared/sizes.py`, and its settings."""
+
+    rule: str
+    by: str
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Whether a program runs the checkpoint.
+
+    since: version or date from which on. detail: class, projector type, folder or tag by which the
+    program knows it.
+    """
+
+    state: RuntimeState
+    by: str
+    since: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """A file or tag in which the model can be had in another form."""
+
+    name: str
+    form: str
+    by: str
+    bytes: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Results in one table of `scores.toml`, by column. They compare within that table alone."""
+
+    table: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The fields of config.json that decide sizes."""
+
+    by: str
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One published checkpoint. `config` are the config.json fields that decide its sizes."""
+    """One published checkpoint. What is not known is absent.
+
+    id: on the Hub (or `ollama:TAG`). aliases: other ids of the same model, converted or renamed.
+    series: the name people call the family by. family: Manako's name of the architecture, also of
+    one that it does not know yet; the laws' Record is kept by it.
+    takes: its inputs. base: the checkpoint it was tuned from.
+    """
 
     id: str
-    released: str
-    licence: str
-    context: int
-    parameters: Parameters
-    config: Mapping[str, Any]
-    family: str = ""
-    provenance: Mapping[str, Provenance] | None = None
+    series: str
+    family: str
+    takes: Figure[tuple[Input, ...]] | None
+    parameters: Parameters | None = None
+    aliases: tuple[str, ...] = ()
+    survey: Literal["", "popular", "watch"] = ""
+    base: str = ""
+    released: Figure[str] | None = None
+    licences: Figure[tuple[str, ...]] | None = None
+    gated: Figure[bool] | None = None
+    context: Figure[int] | None = None
+    languages: Figure[tuple[str, ...]] | None = None
+    weight_bytes: Figure[int] | None = None
+    model_type: Figure[str] | None = None
+    image_rule: ImageRule | None = None
+    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+    downloads: tuple[Download, ...] = ()
+    scores: tuple[Scores, ...] = ()
+    about: Note | None = None
+    pitfalls: tuple[Note, ...] = ()
+    config: Config | None = None
+
+    @property
+    def name(self) -> str:
+        """The id without its owner."""
+        return self.id.rsplit("/", maxsplit=1)[-1]
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Bytes of the published weights; where nobody wrote them down, two a parameter."""
+        if self.weight_bytes is not None:
+            return self.weight_bytes.value
+        return self.parameters.total * HALF_BYTES if self.parameters else None
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return self.takes.value if self.takes else ()
+
+    @property
+    def takes_pictures(self) -> bool:
+        return "image" in self.inputs
+
+    @property
+    def commercial(self) -> Answer:
+        """Whether it may be used in a business, by all licences that bind it."""
+        return commercial_use(self.licences.value if self.licences else ())
+
+    def runtime(self, name: str) -> RuntimeState:
+        found = self.runtimes.get(name)
+        return found.state if found else "unknown"
 
 
 @cache
 def cards() -> tuple[Card, ...]:
     """All cards, by file and then as they stand in it. Raises `InputError` naming file and key."""
-    return tuple(card for file in sorted(FOLDER.glob("*.toml")) for card in _read(file))
+    return tuple(card for file in sorted(MODELS.glob("*.toml")) for card in read_cards(file))
 
 
 def cards_of(family: str) -> list[Card]:
@@ -64,10 +166,42 @@ def cards_of(family: str) -> list[Card]:
     return [card for card in cards() if card.family == family]
 
 
-def _read(file: Path) -> list[Card]:
-    values = tomllib.loads(file.read_text(encoding="utf-8"))
-    provenance = values.get("provenance", {})
-    if missing := [name for name in FIGURES if name not in provenance]:
-        raise InputError(f"{file.name}: provenance lacks {', '.join(missing)}")
-    shared = {"family": values["family"], "provenance": provenance}
-    return [build(Card, {**model, **shared}, where=file.name) for model in values["model"]]
+def find_card(name: str) -> Card:
+    """The card of an id, an alias, or a name without its owner; case does not matter.
+
+    Raises `InputError` with the nearest names for one that has no card.
+    """
+    by_name: dict[str, list[Card]] = {}
+    for card in cards():
+        for known in {k for i in (card.id, *card.aliases) for k in (i, i.rsplit("/", 1)[-1])}:
+            by_name.setdefault(known.lower(), []).append(card)
+    found = by_name.get(name.strip().lower(), [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            f"{name!r} is the name of {len(found)} models: {', '.join(c.id for c in found)}",
+            next_step="give the whole id",
+        )
+    near = difflib.get_close_matches(name.lower(), by_name, n=5, cutoff=0.5)
+    ids = list(dict.fromkeys(card.id for key in near for card in by_name[key]))[:3]
+    hint = f"; the nearest are {', '.join(ids)}" if ids else ""
+    raise InputError(
+        f"no card for a model {name!r}{hint}", next_step="list them all with `manako models list`"
+    )
+
+
+def read_cards(file: Path) -> Iterator[Card]:
+    """The cards of one file; its `[shared]` facts hold for each model that does not say otherwise.
+
+    Runtimes are shared one by one.
+    """
+    values = read_toml(file)
+    if unknown := set(values) - {"series", "family", "shared", "model"}:
+        raise InputError(f"{file.name}: unknown {', '.join(sorted(unknown))}")
+    shared = values.get("shared", {})
+    common = {"series": values["series"], "family": values["family"], **shared}
+    for model in values["model"]:
+        runtimes = {**shared.get("runtimes", {}), **model.get("runtimes", {})}
+        where = f"{file.name} {model.get('id', '?')}"
+        yield build(Card, {**common, **model, "runtimes": runtimes}, where=where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -25,8 +26,7 @@ def build(kind: type[T], values: Any, *, where: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise RecipeError(f"{where}: expected fields, found {_shown(values)}")
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints, fields = _fields_of(kind)
     for name in values:
         if name not in fields:
             raise _unknown_field(where, str(name), list(fields))
@@ -39,6 +39,16 @@ def build(kind: type[T], values: Any, *, where: str) -> T:
             for name, value in values.items()
         }
     )
+
+
+@functools.cache
+def _fields_of(kind: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+    """Type and field by name; `Figure[int]` has the fields of `Figure`, with int for its T."""
+    base = get_origin(kind) or kind
+    hints = typing.get_type_hints(base)
+    given = dict(zip(getattr(base, "__parameters__", ()), get_args(kind), strict=False))
+    hints = {name: given.get(hint, hint) for name, hint in hints.items()}
+    return hints, {f.name: f for f in dataclasses.fields(base)}
 
 
 def plain(value: Any) -> Any:
@@ -136,6 +146,8 @@ def _converted(hint: Any, value: Any, *, where: str) -> Any:
                 + _nearest(str(value), choices)
             )
         return value
+    if dataclasses.is_dataclass(origin):
+        return build(hint, value, where=where)
     if origin is tuple:
         return _converted_tuple(hint, value, where=where)
     if origin is not None and issubclass(origin, Mapping):

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from manako.catalogue.ability import RECORD
 from manako.core.family import families
 from manako.core.record import write_record
-
-RECORD = Path(__file__).parent.parent / "catalogue" / "laws.jsonl"
 
 
 def record_laws(path: Path = RECORD) -> list[dict[str, Any]]:

@@ -6,18 +6,21 @@ The bug it catches: a plan that reserves memory for another model than the one t
 from __future__ import annotations
 
 from manako.catalogue.cards import Card, cards_of
+from manako.core.family import PARTS
 from manako.core.units import show_count
 from manako.verify._subject import Law, NotApplicable, Subject, demand
 
 
 def _check(subject: Subject) -> str:
-    cards = cards_of(subject.family.name)
+    cards = [card for card in cards_of(subject.family.name) if card.config and card.parameters]
     if not cards:
-        raise NotApplicable("no published checkpoint of this family has a card")
+        raise NotApplicable("no published checkpoint of this family has a card with its sizes")
     for card in cards:
         _compare(subject, card)
     shown = ", ".join(
-        f"{card.id.split('/')[-1]} {show_count(card.parameters.total)}" for card in cards
+        f"{card.id.split('/')[-1]} {show_count(card.parameters.total)}"
+        for card in cards
+        if card.parameters
     )
     return f"{len(cards)} cards equal per part: {shown}"
 
@@ -25,13 +28,11 @@ def _check(subject: Subject) -> str:
 def _compare(subject: Subject, card: Card) -> None:
     from manako.nn.checkpoint import build_empty, count_parameters
 
-    config = {"model_type": subject.family.model_types[0], **card.config}
+    assert card.config is not None
+    assert card.parameters is not None
+    config = {"model_type": subject.family.model_types[0], **card.config.fields}
     built = count_parameters(build_empty(config, subject.family), subject.family)
-    written = {
-        "vision": card.parameters.vision,
-        "projector": card.parameters.projector,
-        "language": card.parameters.language,
-    }
+    written = {part: getattr(card.parameters, part) for part in PARTS}
     demand(
         dict(built) == written,
         f"{card.id}: the card says {written}, the built model has {dict(built)}",
