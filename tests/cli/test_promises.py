@@ -19,6 +19,7 @@ from manako.cli.texts import all_texts
 PROMISED = {
     "manako": "--help --lang --version",
     "manako quickstart": "--help --json --lang --out --set",
+    "manako models": "--help --lang",
     "manako data": "--help --lang",
     "manako data convert": "SRC --format --help --images --json --lang --out",
     "manako data census": "DIR --help --json --lang --model",

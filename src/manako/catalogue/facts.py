@@ -150,7 +150,7 @@ def without_recalled(record: T) -> T:
     if not dataclasses.is_dataclass(record) or isinstance(record, type):
         return record
     kept = {f.name: _strict(getattr(record, f.name)) for f in dataclasses.fields(record)}
-    return dataclasses.replace(record, **kept)  # type: ignore[return-value]
+    return dataclasses.replace(record, **kept)
 
 
 def _strict(value: Any) -> Any:

@@ -26,7 +26,7 @@ def build(kind: type[T], values: Any, *, where: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise RecipeError(f"{where}: expected fields, found {_shown(values)}")
-    hints, fields = _fields_of(kind)
+    hints, fields = _fields_of(typing.cast("typing.Hashable", kind))
     for name in values:
         if name not in fields:
             raise _unknown_field(where, str(name), list(fields))
