@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manako.core.units import show_bytes, show_count, show_seconds
+from manako.core.errors import InputError
+from manako.core.units import parse_bytes, parse_count, show_bytes, show_count, show_seconds
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,24 @@ def test_examples(shown: str, expected: str) -> None:
 def test_no_number_is_shown_as_a_power(number: int) -> None:
     for shown in (show_bytes(number), show_count(number), show_seconds(number)):
         assert "e+" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("24GB", 24 * 10**9), ("16 gib", 16 * 2**30), ("1.5TB", 1_500 * 10**9), ("7", 7)],
+)
+def test_sizes_are_read(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("8B", 8 * 10**9), ("0.5b", 5 * 10**8), ("8,000", 8000)]
+)
+def test_counts_are_read(text: str, count: int) -> None:
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "24XB", "-3GB", "nan", "1e9", "24 GB 3"])
+def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(InputError, match="24GB"):
+        parse_bytes(text)

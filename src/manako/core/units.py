@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from manako.core.errors import InputError
+
+BYTE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+BYTE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 ROUNDS_TO_1000 = 999.5
 """From here on three digits are not enough: the next unit is taken, not `1e+03`."""
 
@@ -37,3 +44,20 @@ def show_count(count: float) -> str:
 def _largest(number: float) -> str:
     """A number in the last unit there is: however large, never `1e+04`."""
     return f"{number:.4g}" if abs(number) < ROUNDS_TO_1000 else f"{number:,.0f}"
+
+
+def parse_bytes(text: str) -> int:
+    """'24GB', '24 gb' or '16GiB' as bytes. Raises `InputError` for anything else."""
+    return _parsed(text, BYTE_UNITS, "a size such as 24GB or 16GiB")
+
+
+def parse_count(text: str) -> int:
+    """'8B', '500M' or '8,000' as a number. Raises `InputError` for anything else."""
+    return _parsed(text, COUNT_UNITS, "a number such as 8B or 500M")
+
+
+def _parsed(text: str, units: dict[str, int], expected: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)", text.strip().replace(",", "").lower())
+    if found is None or found[2].upper() not in units:
+        raise InputError(f"{text!r} is no size; expected {expected}")
+    return round(float(found[1]) * units[found[2].upper()])
