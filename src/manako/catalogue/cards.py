@@ -194,7 +194,7 @@ def find_card(name: str) -> Card:
 def read_cards(file: Path) -> Iterator[Card]:
     """The cards of one file; its `[shared]` facts hold for each model that does not say otherwise.
 
-    Runtimes are shared one by one.
+    Runtimes are shared one by one; what a model trips over stands behind what all of them do.
     """
     values = read_toml(file)
     if unknown := set(values) - {"series", "family", "shared", "model"}:
@@ -202,6 +202,9 @@ def read_cards(file: Path) -> Iterator[Card]:
     shared = values.get("shared", {})
     common = {"series": values["series"], "family": values["family"], **shared}
     for model in values["model"]:
-        runtimes = {**shared.get("runtimes", {}), **model.get("runtimes", {})}
+        joined = {
+            "runtimes": {**shared.get("runtimes", {}), **model.get("runtimes", {})},
+            "pitfalls": [*shared.get("pitfalls", []), *model.get("pitfalls", [])],
+        }
         where = f"{file.name} {model.get('id', '?')}"
-        yield build(Card, {**common, **model, "runtimes": runtimes}, where=where)
+        yield build(Card, {**common, **model, **joined}, where=where)
