@@ -11,13 +11,22 @@ import difflib
 from collections.abc import Mapping
 
 from manako.core.errors import ImageError, InputError
-from manako.families._shared.sizes import canvases, fixed, idefics, resized, rows, sheets, tiles
+from manako.families._shared.sizes import (
+    canvases,
+    fixed,
+    idefics,
+    minicpm,
+    resized,
+    rows,
+    sheets,
+    tiles,
+)
 from manako.families._shared.sizes._rule import Rule
 from manako.families._shared.sizes.resized import qwen_size
 
 RULES: Mapping[str, Rule] = {
     rule.name: rule
-    for file in (fixed, resized, rows, tiles, sheets, idefics, canvases)
+    for file in (fixed, resized, rows, tiles, sheets, idefics, canvases, minicpm)
     for rule in file.RULES
 }
 
