@@ -20,6 +20,9 @@ PROMISED = {
     "manako": "--help --lang --version",
     "manako quickstart": "--help --json --lang --out --set",
     "manako models": "--help --lang",
+    "manako models list": "TEXT --columns --commercial --help --input --json --lang --language "
+    "--licence --max-parameters --max-size --runtime --sort --strict --survey --trainable",
+    "manako models show": "MODEL --help --json --lang --strict",
     "manako data": "--help --lang",
     "manako data convert": "SRC --format --help --images --json --lang --out",
     "manako data census": "DIR --help --json --lang --model",
