@@ -23,6 +23,7 @@ PROMISED = {
     "manako models list": "TEXT --columns --commercial --help --input --json --lang --language "
     "--licence --max-parameters --max-size --runtime --sort --strict --survey --trainable",
     "manako models show": "MODEL --help --json --lang --strict",
+    "manako models tokens": "MODELS --all --help --image --json --lang --set --strict",
     "manako data": "--help --lang",
     "manako data convert": "SRC --format --help --images --json --lang --out",
     "manako data census": "DIR --help --json --lang --model",
