@@ -92,17 +92,12 @@ def picture_costs(
     (or, without names, every rule) lacks.
     """
     read = [read_picture(text) for text in pictures]
-    found = [find_card(name) for name in models]
-    if not found:
+    found = [find_card(name) for name in models] or list(cards())
+    if not models:
         _check_known_somewhere(settings)
-    return [
-        _costs(card, read, _chosen(card, settings, is_named=bool(found)))
-        for card in map(without_recalled if is_strict else _as_it_is, found or cards())
-    ]
-
-
-def _as_it_is(card: Card) -> Card:
-    return card
+    if is_strict:
+        found = [without_recalled(card) for card in found]
+    return [_costs(card, read, _chosen(card, settings, is_named=bool(models))) for card in found]
 
 
 def read_picture(text: str) -> Picture:
