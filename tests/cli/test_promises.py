@@ -24,6 +24,7 @@ PROMISED = {
     "--licence --max-parameters --max-size --runtime --sort --strict --survey --trainable",
     "manako models show": "MODEL --help --json --lang --strict",
     "manako models tokens": "MODELS --all --help --image --json --lang --set --strict",
+    "manako cautions": "NAME --for --help --json --lang --state --strict",
     "manako data": "--help --lang",
     "manako data convert": "SRC --format --help --images --json --lang --out",
     "manako data census": "DIR --help --json --lang --model",
