@@ -15,7 +15,7 @@ from manako.core.example import Lengths, Pack
 from manako.core.files import read_json
 from manako.core.recipe import Recipe, Source
 from manako.plan.activations import read_shapes
-from manako.plan.packs import PackCost, PackStatistics
+from manako.plan.packs import PackCost
 from manako.plan.plan import Data, Measured, count_memory, make_plan
 
 TOLERANCE = 0.05
@@ -125,16 +125,8 @@ def test_the_peak_of_a_step_is_predicted(
         trained_tokens=pack.trained_tokens,
         vision_patches=5 * example.lengths.vision_patches,
     )
-    found = PackStatistics(
-        sampled_rows=5,
-        rows_per_pack=5,
-        tokens_per_pack=cost.tokens,
-        trained_per_pack=cost.trained_tokens,
-        fill=1.0,
-        worst=cost,
-    )
     shapes = read_shapes(read_json(tiny_qwen / "config.json"))
-    memory = count_memory(chosen, take_inventory(tiny_qwen, FAMILY), shapes, found)
+    memory = count_memory(chosen, take_inventory(tiny_qwen, FAMILY), shapes, cost)
     assert memory.total == pytest.approx(peak_of_a_step(chosen, pack), rel=TOLERANCE)
 
 

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from manako.core.errors import InputError
-from manako.core.example import Lengths
 from manako.data.pack import Drawn, fill_packs
+
+if TYPE_CHECKING:
+    from manako.core.example import Lengths
 
 MIN_PACKS = 8
 """Packs that a short sample is repeated for, so that they fill as they would in a long run."""

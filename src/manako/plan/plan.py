@@ -18,14 +18,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manako.core.errors import InputError
-from manako.core.example import Lengths
 from manako.core.recipe import Recipe
 from manako.plan.activations import FLOAT32_BYTES, Shapes, count_kept, logit_bytes, moment_bytes
 from manako.plan.inventory import Inventory, PartCount
-from manako.plan.packs import PackStatistics, pack_sample
+from manako.plan.packs import PackCost, PackStatistics, pack_sample
+
+if TYPE_CHECKING:
+    from manako.core.example import Lengths
 
 MUON_COPIES = 5
 """Copies of the largest group of equal matrices while Muon orthogonalises it."""
@@ -212,22 +214,20 @@ def make_plan(
         tokens_per_step=packs.tokens_per_pack * per_step,
         trained_tokens_per_step=packs.trained_per_pack * per_step,
         rows_per_step=packs.rows_per_pack * per_step,
-        memory=count_memory(recipe, inventory, shapes, packs),
+        memory=count_memory(recipe, inventory, shapes, packs.worst),
         checkpoint_bytes=checkpoint_bytes,
         disk_bytes=checkpoint_bytes * (recipe.save_total_limit + 1),
         measured=measured,
     )
 
 
-def count_memory(
-    recipe: Recipe, inventory: Inventory, shapes: Shapes, packs: PackStatistics
-) -> Memory:
-    """The memory of one process that trains pack after pack."""
+def count_memory(recipe: Recipe, inventory: Inventory, shapes: Shapes, pack: PackCost) -> Memory:
+    """The memory of one process that trains pack after pack, each at most like this one."""
     parts = inventory.count_parts(recipe).values()
     kept = count_kept(
         shapes,
         recipe.part_settings(),
-        packs.worst,
+        pack,
         rank=recipe.lora_r,
         is_half=recipe.bf16,
     )
@@ -236,8 +236,8 @@ def count_memory(
     gradients = sum(part.trained for part in parts) * FLOAT32_BYTES
     optimizer = inventory.state_parameters(recipe) * FLOAT32_BYTES
     casts = inventory.cast_bytes(recipe)
-    logits = logit_bytes(shapes, packs.worst)
-    moment = max(logits, moment_bytes(shapes, packs.worst, is_half=recipe.bf16))
+    logits = logit_bytes(shapes, pack)
+    moment = max(logits, moment_bytes(shapes, pack, is_half=recipe.bf16))
     held = gradients if recipe.global_batch_packs > 1 else 0
     steady = weights + adapters + optimizer
     update = inventory.largest_shape_group(recipe) * FLOAT32_BYTES * MUON_COPIES
