@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import card_parts
-import check_card_sizes as sizes
 import pytest
 
+import card_parts
+import check_card_sizes as sizes
 from manako.catalogue.cards import Card, Config, cards, find_card
 from manako.catalogue.facts import Figure
 
