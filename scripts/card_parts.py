@@ -49,6 +49,17 @@ def deepseek_vl2(config: Fields) -> Mapping[str, int]:
     }
 
 
+def llm_jp(config: Fields) -> Mapping[str, int]:
+    """llm-jp-4-vl: SigLIP2 with its unused pooling head, a norm and two layers, Llama."""
+    vision, text = config["vision_config"], config["llm_config"]
+    joined, width = 4 * vision["hidden_size"], text["hidden_size"]
+    return {
+        "vision": _siglip(vision) + _pooling_head(vision),
+        "projector": _norm(joined) + _linear(joined, width) + _linear(width, width),
+        "language": _decoder(text),
+    }
+
+
 def _linear(inside: int, outside: int) -> int:
     return inside * outside + outside
 
@@ -112,5 +123,6 @@ COUNTERS: Mapping[str, Callable[[Fields], Mapping[str, int]]] = {
     "vila": heron,
     "sarashina2_vision": sarashina,
     "deepseek_vl_v2": deepseek_vl2,
+    "llmjpvl": llm_jp,
 }
 """By `model_type`."""
