@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import difflib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from manako.core.errors import InputError
 
 T = TypeVar("T")
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
 
 
 def narrow(records: Sequence[T], conditions: Sequence[tuple[str, Callable[[T], bool]]]) -> list[T]:
@@ -28,3 +37,48 @@ def narrow(records: Sequence[T], conditions: Sequence[tuple[str, Callable[[T], b
         kept = left
         before.append(name)
     return kept
+
+
+def check_known(name: str, known: Collection[str], *, what: str) -> None:
+    """Raises `InputError` with the nearest names for a value that no record has."""
+    if name not in known:
+        near = difflib.get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.4)
+        raise InputError(
+            f"{what} {name!r} is nowhere in the catalogue" + _near(near),
+            next_step=f"there are {', '.join(sorted(known))}",
+        )
+
+
+def find_named(
+    name: str,
+    records: Iterable[N],
+    names_of: Callable[[N], Iterable[str]],
+    *,
+    what: str,
+    command: str,
+) -> N:
+    """The record that goes by a name; case does not matter, and a whole id wins over a shorter name.
+
+    command: lists all of them. Raises `InputError` for a name of several, or of none (the nearest).
+    """
+    by_name: dict[str, list[N]] = {}
+    for record in records:
+        if record.id.lower() == name.strip().lower():
+            return record
+        for known in {known.lower() for known in names_of(record)}:
+            by_name.setdefault(known, []).append(record)
+    found = by_name.get(name.strip().lower(), [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            f"{name!r} is the name of {len(found)} {what}s: {', '.join(one.id for one in found)}",
+            next_step="give the whole id",
+        )
+    close = difflib.get_close_matches(name.strip().lower(), by_name, n=8, cutoff=0.5)
+    ids = list(dict.fromkeys(one.id for known in close for one in by_name[known]))[:3]
+    raise InputError(f"no {what} {name!r}{_near(ids)}", next_step=f"list them all with `{command}`")
+
+
+def _near(names: Sequence[str]) -> str:
+    return f"; the nearest are {', '.join(names)}" if names else ""
