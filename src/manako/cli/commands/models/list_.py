@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 INPUTS = ("text", "image", "images", "video", "audio")
 RUNTIMES = ("transformers", "gguf", "ollama", "mlx", "vllm")
-DEFAULT = ("id", "parameters", "size", "licence", "context", "inputs", "manako")
+DEFAULT = ("id", "parameters", "size", "licence", "inputs", "manako")
+WIDE_COLUMNS = 110
+"""On a narrower terminal an id may break, or the figures would have no room."""
 FIGURES = ("parameters", "parts", "active", "size", "context")
 
 
@@ -119,12 +121,13 @@ def _draw(console: Console, screen: Screen, found: list[Card], names: tuple[str,
     from manako.verbs.models import column_of, score_of
 
     t, readers = screen.texts, _columns()
+    kept = (*FIGURES, "manako", *(("id",) if console.width >= WIDE_COLUMNS else ()))
     scores = {name: column_of(name) for name in names if name not in readers}
     table = make_table(screen, "", *("" for _ in names))
     for column, name in zip(table.columns, names, strict=True):
         column.header = _header(scores[name]) if name in scores else t(f"models.column.{name}")
         column.justify = "right" if name in scores or name in FIGURES else "left"
-        column.no_wrap = name in (*FIGURES, "id", "licence", "manako")
+        column.no_wrap = name in kept
     for card in found:
         cells = [
             readers[name](card, t) if name in readers else _score(score_of(card, *scores[name]))
