@@ -99,7 +99,8 @@ class Card:
     id: on the Hub (or `ollama:TAG`). aliases: other ids of the same model, converted or renamed.
     series: the name people call the family by. family: Manako's name of the architecture, also of
     one that it does not know yet; the laws' Record is kept by it.
-    takes: its inputs. base: the checkpoint it was tuned from.
+    takes: its inputs. base: the checkpoint it was tuned from. only_for: the tasks it was made for,
+    where it is of no use for others.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Card:
     gated: Figure[bool] | None = None
     context: Figure[int] | None = None
     languages: Figure[tuple[str, ...]] | None = None
+    only_for: Figure[tuple[str, ...]] | None = None
     weight_bytes: Figure[int] | None = None
     model_type: Figure[str] | None = None
     image_rule: ImageRule | None = None
@@ -183,7 +185,8 @@ def find_card(name: str) -> Card:
             f"{name!r} is the name of {len(found)} models: {', '.join(c.id for c in found)}",
             next_step="give the whole id",
         )
-    near = difflib.get_close_matches(name.lower(), by_name, n=5, cutoff=0.5)
+    near = [known for known in by_name if name.strip().lower() in known]
+    near += difflib.get_close_matches(name.lower(), by_name, n=5, cutoff=0.5)
     ids = list(dict.fromkeys(card.id for key in near for card in by_name[key]))[:3]
     hint = f"; the nearest are {', '.join(ids)}" if ids else ""
     raise InputError(
