@@ -7,7 +7,8 @@
      │   │   ├─ TooLongError               longer than a pack
      │   │   └─ NothingTrainedError        no token of the row would be trained
      │   ├─ ImageError                     corrupt, empty, too large
-     │   └─ TemplateError                  a chat template refuses, loops, or changes the words
+     │   ├─ TemplateError                  a chat template refuses, loops, or changes the words
+     │   └─ RefusedFileError               a file of a kind that is never taken, or an unsafe path
      ├─ MissingFileError (FileNotFoundError)
      ├─ CheckpointError (ValueError)       a folder is no checkpoint, or its weights do not fit
      │   └─ AdapterError                   adapter names match nothing in the model
@@ -15,6 +16,11 @@
      ├─ ResumeError (RuntimeError)         a run cannot go on from where it stopped
      ├─ WorkerError (RuntimeError)         a worker process died, or its code failed on a row
      ├─ WriteError (OSError)               a file could not be written; what was there still is
+     ├─ HubError (OSError)                 a file or fact could not be had from the Hub
+     │   ├─ NotOnHubError (FileNotFoundError)   no such repository, revision or file; or private
+     │   ├─ HubAccessError (PermissionError)    gated, or the token is missing, wrong or too weak
+     │   ├─ HubUnreachableError (ConnectionError)  nothing came, and the cache does not have it
+     │   └─ WrongBytesError                what came is not what was announced; none of it is kept
      ├─ NotInThisVersion (NotImplementedError)
      ├─ MissingDependencyError (ImportError)   prints the install line
      └─ LawBroken (AssertionError)         a law of `verify/` does not hold
@@ -93,6 +99,10 @@ class TemplateError(InputError):
     """A chat template refuses the conversation, runs too long, or changes its words."""
 
 
+class RefusedFileError(InputError):
+    """A file of a kind that is never taken from the Hub, or a path that leaves its folder."""
+
+
 class MissingFileError(ManakoError, FileNotFoundError):
     """A file or folder that was named does not exist."""
 
@@ -121,6 +131,26 @@ class WorkerError(ManakoError, RuntimeError):
 
 class WriteError(ManakoError, OSError):
     """A file could not be written; what was there before is still there."""
+
+
+class HubError(ManakoError, OSError):
+    """A file or a fact could not be had from the Hub."""
+
+
+class NotOnHubError(HubError, FileNotFoundError):
+    """The Hub knows no such repository, revision or file; or it is private."""
+
+
+class HubAccessError(HubError, PermissionError):
+    """A gated repository, or a token that is missing, wrong, or without the right."""
+
+
+class HubUnreachableError(HubError, ConnectionError):
+    """Nothing came after all attempts, or offline, and the cache does not have it."""
+
+
+class WrongBytesError(HubError):
+    """What came is not what was announced (length, range, hash, kind); none of it is kept."""
 
 
 class NotInThisVersion(ManakoError, NotImplementedError):

@@ -10,6 +10,7 @@ from manako.core.errors import (
     MissingDependencyError,
     MissingFileError,
     NotInThisVersion,
+    NotOnHubError,
     ResumeError,
 )
 
@@ -31,6 +32,7 @@ WRONG_CALLS = (
     CheckpointError,
     ResumeError,
     NotInThisVersion,
+    NotOnHubError,
     MissingDependencyError,
 )
 """Errors that say the call asked for what cannot be: the same call would fail the same way."""
