@@ -100,7 +100,7 @@ def _language(text: Mapping[str, Any]) -> LanguageShape | None:
 
 def _ffn_width(text: Mapping[str, Any]) -> int:
     """Width of the MLP that one token passes: of a mixture, that of all its active experts."""
-    experts = whole(text, "num_experts_per_tok", "moe_topk")
+    experts = whole(text, "num_experts_per_tok", "moe_topk", "top_k_experts")
     if expert := whole(text, "moe_intermediate_size"):
         return expert * (experts + whole(text, "n_shared_experts"))
     size = text.get("intermediate_size")
@@ -156,7 +156,7 @@ def _vision(vision: Mapping[str, Any]) -> VisionShape | None:
     layers, patch = whole(vision, "depth", "num_hidden_layers", "layers"), _side(vision)
     if not (width and layers and patch):
         return None
-    heads = whole(vision, "num_heads", "num_attention_heads", "heads")
+    heads = whole(vision, "num_heads", "num_attention_heads", "attention_heads", "heads")
     frames = whole(vision, "temporal_patch_size") or 1
     ffn = whole(vision, "intermediate_size") or int(width * float(vision.get("mlp_ratio", 4)))
     return VisionShape(
@@ -184,10 +184,11 @@ def _merger(
 
 def _patches_per_token(config: Mapping[str, Any], vision: Mapping[str, Any]) -> float:
     merge = whole(vision, "spatial_merge_size") or whole(config, "spatial_merge_size")
-    merge = merge or whole(config, "scale_factor") or whole(vision, "pooling_kernel_size")
+    merge = merge or whole(config, "scale_factor", "downsample_factor")
+    merge = merge or whole(vision, "pooling_kernel_size")
     if merge:
         return float(merge**2)
-    if ratio := config.get("downsample_ratio"):
+    if ratio := config.get("downsample_ratio") or vision.get("pixel_shuffle_ratio"):
         return float(1 / float(ratio) ** 2)
     tokens = whole(config, "mm_tokens_per_image", "image_seq_length")
     if tokens and (patch := _side(vision)) and (side := _side(vision, "image_size")):
