@@ -13,6 +13,7 @@ from typing import Any
 from manako.catalogue.cards import RUNTIMES, Card
 from manako.catalogue.facts import Fact, Figure, Licence, Note, Source, Words
 from manako.catalogue.scores import ScoreTable
+from manako.catalogue.tasks import tasks
 
 LANGUAGES = ("en", "ja")
 
@@ -74,6 +75,9 @@ def _card_problems(where: str, card: Card, lists: Lists) -> Iterator[str]:
         for column in scores.values:
             if column not in table.columns:
                 yield f"{where}.scores: {scores.table} has no column {column!r}"
+    for task in card.only_for.value if card.only_for else ():
+        if task not in tasks():
+            yield f"{where}.only_for: unknown task {task!r}"
     if card.image_rule and lists.rules and card.image_rule.rule not in lists.rules:
         yield f"{where}.image_rule: unknown rule {card.image_rule.rule!r}"
     if card.image_rule and not card.takes_pictures:

@@ -16,7 +16,7 @@ class Task:
 
     needs: inputs that a model must take. evidence: language of the answers → columns
     (`table.column`) that speak of it, the most telling first. small: prefers the smaller model.
-    why: why these columns.
+    why: why these columns. pictures: what one asks about at once, as WIDTHxHEIGHT in pixels.
     """
 
     key: str
@@ -24,6 +24,7 @@ class Task:
     why: Words
     needs: tuple[Input, ...] = ("image",)
     small: bool = False
+    pictures: tuple[str, ...] = ("1024x768",)
     evidence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

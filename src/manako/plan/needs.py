@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from manako.catalogue.ability import ability_of
-from manako.catalogue.cards import HALF_BYTES, Card
+from manako.catalogue.cards import HALF_BYTES, Card, Download
 from manako.catalogue.facts import How, source_of
 from manako.core.errors import InputError
 from manako.core.recipe import Recipe, Source
@@ -28,6 +28,7 @@ from manako.plan.plan import IMPORT_BYTES, PROCESS_SPREAD, count_memory
 
 Method = Literal["full", "lora", "qlora", "run"]
 Device = Literal["gpu", "mac", "cpu"]
+Bits = Literal[16, 8, 4]
 Basis = Literal["checked", "standard", "weights"]
 """How far the count goes: the family's own counts, checked against what a step really keeps; those
 of a standard decoder; or no more than the weights, because the card has no sizes."""
@@ -40,6 +41,9 @@ PACKS_PER_STEP = 8
 QUANTISED_BYTES = {16: 2.0, 8: 34 / 32, 4: 4_920_000_000 / 8_030_261_248}
 """Bytes of a parameter. 8 bit: Q8_0, 32 numbers and a half-precision scale. 4 bit: Q4_K_M, whose
 blocks differ, by a published file (Llama-3.1-Swallow-8B-Instruct-v0.2, 4.92 GB)."""
+FILE_BYTES = {16: (1.3, 2.5), 8: (0.95, 1.3), 4: (0.5, 0.95)}
+"""Between which bytes a parameter the files of these bits lie."""
+OLLAMA = "Ollama"
 NF4_BYTES = 0.5 + 0.127 / 8
 """QLoRA: four bits a number and 0.127 for the double-quantised scales (arXiv 2305.14314)."""
 LOGIT_POSITIONS = 512
@@ -64,7 +68,7 @@ class Job:
     pack_tokens: int = 2048
     context_tokens: int = 4096
     lora_r: int = 16
-    bits: Literal[16, 8, 4] = 16
+    bits: Bits = 16
     gpus: int = 1
     device: Device = "gpu"
 
@@ -308,19 +312,25 @@ def _run_weights(card: Card, job: Job) -> Iterator[Term]:
         return
     seeing = _seeing(card)
     if (file := published_file(card, job.bits)) is not None:
-        yield Term(name="weights", bytes=file[0], how=file[1])
+        seeing = 0 if OLLAMA in file.form else seeing
+        yield Term(name="weights", bytes=file.bytes or 0, how=source_of(file).how)
     else:
         quantised = (_parameters(card) - seeing) * QUANTISED_BYTES[job.bits]
         yield Term(name="weights", bytes=math.ceil(quantised), how=how)
     yield Term(name="mmproj", bytes=seeing * HALF_BYTES, how=how)
 
 
-def published_file(card: Card, bits: int) -> tuple[int, How] | None:
-    """Bytes of a published file of these bits, and how sure they are."""
-    pattern = re.compile({8: r"q8", 4: r"q4"}.get(bits, r"\b\B"), re.IGNORECASE)
+def published_file(card: Card, bits: Bits) -> Download | None:
+    """A published file of these bits: its name says so, or its bytes do. An Ollama tag holds the
+    projector as well."""
+    low, high = FILE_BYTES[bits]
     for file in card.downloads:
-        if file.bytes and pattern.search(f"{file.form} {file.name}"):
-            return file.bytes, source_of(file).how
+        words = f"{file.form} {file.name}".lower()
+        named = f"q{bits}" in words
+        is_tag = OLLAMA in file.form and not re.search(r"q\d", words)
+        each = (file.bytes or 0) / (_parameters(card) or 1)
+        if file.bytes and (named or (is_tag and low <= each < high)):
+            return file
     return None
 
 
