@@ -10,7 +10,10 @@ from manako.catalogue.facts import FOLDER, Words, read_toml
 from manako.core.settings import build
 
 FILE = FOLDER / "survey.toml"
-Section = Literal["popular", "watch", "call", "advice", "cauldron", "uses"]
+Section = Literal[
+    "popular", "watch", "call", "machines", "data", "models", "runtimes", "macs", "cauldron", "uses"
+]
+"""`machines` to `macs`: the five pieces of advice."""
 SECTIONS: tuple[Section, ...] = get_args(Section)
 
 
