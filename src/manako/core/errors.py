@@ -136,6 +136,15 @@ class WriteError(ManakoError, OSError):
 class HubError(ManakoError, OSError):
     """A file or a fact could not be had from the Hub."""
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str = "run the same command again; see that HF_ENDPOINT "
+        "is right, and that no proxy on the way changes what comes",
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+
 
 class NotOnHubError(HubError, FileNotFoundError):
     """The Hub knows no such repository, revision or file; or it is private."""

@@ -190,7 +190,7 @@ def _followed(
         response = stack.enter_context(_sent(hub, url, headers, with_token=not has_left))
         first = response.headers if first is None or not has_left else first
         if not response.has_redirect_location:
-            _check_status(hub, what, response)
+            _check_status(hub, what, response, is_storage=has_left)
             return Answer(response, first)
         url = _next_url(url, response.headers["location"], what)
     raise HubError(f"{what}: more than {MAX_REDIRECTS} redirects", next_step="check HF_ENDPOINT")
@@ -225,10 +225,13 @@ def _origin(url: str) -> tuple[str, str, int]:
     return (parts.scheme, (parts.hostname or "").lower(), port)
 
 
-def _check_status(hub: Hub, what: str, response: httpx2.Response) -> None:
+def _check_status(hub: Hub, what: str, response: httpx2.Response, *, is_storage: bool) -> None:
     status, headers = response.status_code, response.headers
     if status in (200, 206):
         return
+    if is_storage and status != 416:
+        # Storage knows no permissions, only addresses that expire; the Hub hands out a new one.
+        raise Transient(f"storage answers with status {status}", asked_seconds=asked_wait(headers))
     words = said(headers.get("x-error-message", ""), hub.token)
     if status in RETRIED:
         reason = f"status {status}{f' ({words})' if words else ''}"

@@ -40,7 +40,10 @@ def error_of(
             next_step="take a branch, a tag or a commit that its page lists",
         )
     if code == "EntryNotFound":
-        return NotOnHubError(f"{what}: this revision has no such file")
+        return NotOnHubError(
+            f"{what}: this revision has no such file",
+            next_step="see the files that the page of the repository lists",
+        )
     if code == "RepoNotFound" or status in (401, 404):
         return NotOnHubError(
             f"{what}: no such repository, or a private one (status {status}, {sent})",

@@ -185,7 +185,7 @@ def _next_page(hub: Hub, url: str, headers: Mapping[str, str], what: str) -> str
     found = re.search(r'<([^>]+)>\s*;\s*rel="?next"?', headers.get("link", ""))
     if found is None:
         return None
-    target = urljoin(url, found[1])
+    target: str = urljoin(url, found[1])
     if urlsplit(target)[:2] != urlsplit(hub.endpoint)[:2]:
         host = urlsplit(target).netloc
         raise WrongBytesError(f"{what} goes on at another host, {host}, which is not followed")
