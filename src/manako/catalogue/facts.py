@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from manako.core.errors import InputError
 from manako.core.settings import build
+from manako.core.words import Words as Words
 
 FOLDER = Path(__file__).parent
 How = Literal["published", "computed", "measured", "recalled"]
@@ -52,17 +53,6 @@ class Figure(Generic[T]):
 
     value: T
     by: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Words:
-    """Free text in both languages."""
-
-    en: str
-    ja: str
-
-    def in_(self, lang: str) -> str:
-        return self.ja if lang == "ja" else self.en
 
 
 @dataclass(frozen=True, kw_only=True)
