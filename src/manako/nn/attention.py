@@ -192,7 +192,7 @@ def _group(length: int, number: int, causal: bool) -> int:
         return -1 - number
     if not causal:
         return length
-    grain = max(1, 1 << (length.bit_length() - 3))
+    grain = 1 << max(0, length.bit_length() - 3)
     return -(-length // grain) * grain
 
 
