@@ -19,11 +19,16 @@ from manako.cli.texts import all_texts
 PROMISED = {
     "manako": "--help --lang --version",
     "manako quickstart": "--help --json --lang --out --set",
+    "manako init": "DIR --help --json --lang",
     "manako models": "--help --lang",
     "manako models list": "TEXT --columns --commercial --help --input --json --lang --language "
     "--licence --max-parameters --max-size --runtime --sort --strict --survey --trainable",
+    "manako models refresh": "ID --folder --help --json --lang --revision",
     "manako models show": "MODEL --help --json --lang --strict",
+    "manako models compare": "MODELS --help --image --json --lang --strict",
     "manako models tokens": "MODELS --all --help --image --json --lang --set --strict",
+    "manako models recommend": "--all --answers-in --commercial --context --cpu --gpu --help "
+    "--image --json --lang --mac --method --strict --task --top",
     "manako cautions": "NAME --for --help --json --lang --state --strict",
     "manako data": "--help --lang",
     "manako data convert": "SRC --format --help --images --json --lang --out",

@@ -88,7 +88,8 @@ def _inputs(card: Card, ask: Ask) -> Found:
     for name in ask.task.needs:
         if name not in card.inputs and name in LACKS:
             yield LACKS[name], {}
-    if len(ask.job.pictures) > 1 and "images" not in card.inputs:
+    is_video = "video" in ask.task.needs
+    if len(ask.job.pictures) > 1 and not is_video and "images" not in card.inputs:
         yield "no_images", {}
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from manako.catalogue.ability import ability_of
 from manako.catalogue.cards import Card
+from manako.catalogue.facts import without_recalled
 from manako.catalogue.search import narrow
 from manako.plan.conditions import Ask, Excluded, Reason, judge
 from manako.plan.fitting import Fit
@@ -21,21 +22,21 @@ from manako.plan.ladder import (
     weigh,
 )
 
-NAMES = {
-    "inputs_unknown": "--task {task}, for which a model's inputs must be known,",
-    "no_pictures": "--task {task}, which needs pictures,",
-    "no_images": "--task {task}, which needs several pictures,",
-    "no_video": "--task {task}, which needs video,",
-    "purpose": "--task {task}, for which some were not made,",
+NAMES: Mapping[Reason, str] = {
+    "inputs_unknown": "--task {task} (inputs must be known)",
+    "no_pictures": "--task {task} (needs pictures)",
+    "no_images": "the need of several pictures at once",
+    "no_video": "--task {task} (needs video)",
+    "purpose": "--task {task} (some are made for another)",
     "language": "--answers-in {language}",
     "not_commercial": "--commercial",
-    "licence_unknown": "--commercial, where the licence is unknown,",
-    "picture_refused": "--picture",
+    "licence_unknown": "--commercial (the licence must be known)",
+    "picture_refused": "--image",
     "context_short": "the context that the pictures need",
     "remote_code": "the rule that no code from a checkpoint is run",
-    "no_runtime": "the need of a program for --method {method} on this machine",
-    "size_unknown": "a size that nobody knows",
-    "unproven": "the need of sizes that are known, so that a fit can be believed,",
+    "no_runtime": "--method {method} (a program must do it on this machine)",
+    "size_unknown": "the need of a known size",
+    "unproven": "the need of sizes by which a fit can be believed",
     "unfit": "--{device} {budget} with --method {method}",
     "recalled": "--strict",
 }
@@ -90,7 +91,11 @@ def recommend(cards: Sequence[Card], ask: Ask) -> Answer:
     excluded = [found for found in judged.values() if isinstance(found, Excluded)]
     _check_some_left(once, excluded, ask)
     evidence = weigh(once, columns)
-    fitting = [card for card in once if isinstance(judged[card.id], Fit)]
+    fitting = [
+        without_recalled(card) if ask.is_strict else card
+        for card in once
+        if isinstance(judged[card.id], Fit)
+    ]
     groups = _ranked(fitting, evidence, columns, ask), _others(fitting, evidence, ask)
     ranked, others = (_places(group, judged, evidence, ask) for group in groups)
     return Answer(
@@ -127,6 +132,7 @@ def _check_some_left(cards: Sequence[Card], excluded: Sequence[Excluded], ask: A
         [
             (name.format(**words), lambda card, reason=reason: reasons.get(card.id) != reason)  # type: ignore[misc]
             for reason, name in NAMES.items()
+            if reason in reasons.values()
         ],
     )
 
@@ -182,7 +188,7 @@ def _places(
     places = []
     for rank, card in enumerate(cards, start=1):
         fit, own = judged[card.id], evidence[card.id]
-        assert isinstance(fit, Fit)
+        assert isinstance(fit, Fit)  # who was excluded is in no group
         near = rank > 1 and card.id not in enough and is_close(evidence[cards[rank - 2].id], own)
         places.append(
             Place(
