@@ -59,7 +59,9 @@ def cautions(screen: Screen, name: str, topics: tuple[str, ...], state: str, str
 
     if not name:
         found = list_cautions(topics, state=state, is_strict=strict)
-        screen.result(with_sources(found), lambda console: console.print(*_list(screen, found)))
+        screen.result(
+            with_sources(found), lambda console: console.print(*_list(screen, found), sep="\n")
+        )
         return
     if topics or state:
         raise InputError(
@@ -83,9 +85,9 @@ def _list(screen: Screen, found: list[Caution]) -> Iterator[RenderableType]:
         said = caution.said.in_(screen.lang)
         table.add_row(caution.id, Text(state, style=STYLES[caution.state]), said)
     yield table
-    yield "\n" + screen.texts("cautions.count", count=len(found))
+    yield screen.texts("cautions.count", count=len(found))
     marked = RECALLED_MARK if any(caution.is_recalled for caution in found) else ""
-    yield from (f"\n{line}" for line in footnotes(screen, [marked]))
+    yield from footnotes(screen, [marked])
 
 
 def _whole(screen: Screen, caution: Caution) -> Iterator[RenderableType]:
