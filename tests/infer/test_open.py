@@ -18,8 +18,10 @@ from manako.core.errors import (
     NotInThisVersion,
 )
 from manako.core.files import PARTIAL_MARK, read_json, write_json
+from manako.core.recipe import Recipe
 from manako.infer import source as sources
 from manako.infer.open import Model, open_model
+from manako.infer.source import with_model_folder
 from manako.nn import adapters
 from manako.nn.checkpoint import fingerprint, load_model
 
@@ -266,3 +268,13 @@ def test_end_tokens_are_those_of_generation_config(lively: Path, tmp_path: Path)
     write_json(folder / "generation_config.json", {**settings, "eos_token_id": [third]})
     reply = open_model(folder).generate_content("hello", max_new_tokens=5)
     assert (reply.finish_reason, reply.token_ids[-1]) == ("stop", third)
+
+
+def test_a_recipe_may_name_a_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.from_dict({"model": "mini", "data": [{"path": "d"}], "output_dir": "r"})
+    found = with_model_folder(recipe)
+    assert (Path(found.model) / "config.json").is_file()
+    assert found.replace(model="mini") == recipe
+    (tmp_path / "mini").mkdir()
+    assert with_model_folder(recipe) == recipe  # a folder of that name goes first

@@ -26,8 +26,11 @@ PART_SETTING = re.compile(r"^(?:(?P<how>full|lora)\s+)?(?P<rate>[0-9.eE+-]+)$")
 class Source:
     """One data set in canonical form, and how often it is drawn from.
 
-    weight: share relative to the other sources; weight_in: what is weighed, rows or answer tokens.
+    path: folder that `manako data convert` made.
+    weight: share relative to the other sources.
+    weight_in: what is weighed, rows or answer tokens; the same in all sources.
     name: how stages call it (default: the last part of the path).
+    config: of a data set on the Hub; not in this version.
     """
 
     path: str
@@ -49,7 +52,11 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A share of the steps with weights of its own; a source that is not named is not drawn."""
+    """A share of the steps with weights of its own.
+
+    share: relative to the other stages.
+    weights: of the sources, by name; one that is not named is not drawn.
+    """
 
     share: float
     weights: Mapping[str, float]
@@ -64,7 +71,12 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Validation loss during training: which data, how often, on how many rows at most."""
+    """Validation loss during training.
+
+    data: folder that `manako data convert` made, of rows that are not trained on.
+    every_steps: how often.
+    max_rows: on how many rows at most.
+    """
 
     data: str
     every_steps: int
@@ -87,7 +99,7 @@ class PartSetting:
 class Recipe:
     """One training run.
 
-    model: folder of the checkpoint to start from.
+    model: folder of the checkpoint to start from, or `mini`, which ships with Manako.
     data: the data sets to train on, in canonical form.
     output_dir: folder of the run; a run that lies there goes on.
     stages: shares of the steps with weights of their own, one after another; without stages the

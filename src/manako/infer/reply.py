@@ -28,6 +28,9 @@ class Reply:
 
     text: without the end-of-turn token, and cut before a stop string.
     token_ids: every token the model wrote, the end-of-turn token included.
+    finish_reason: `stop` for a whole answer, `length` for one cut by `max_new_tokens` or by the
+        end of the context, `stop_string`.
+    usage: `prompt_tokens` and `completion_tokens`.
     """
 
     text: str
@@ -53,6 +56,7 @@ class Settings(TypedDict, total=False):
 class Asking:
     """How to write an answer; the fields are the arguments of `Model.generate_content`.
 
+    max_new_tokens: the longest answer.
     temperature: 0 takes the likeliest token every time; above 0 tokens are drawn.
     top_p: draw only among the likeliest tokens whose probabilities sum to this share.
     stop: strings that end the answer, left out of its text.

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from manako.core.errors import (
     CheckpointError,
@@ -14,6 +15,9 @@ from manako.core.errors import (
     MissingFileError,
     NotInThisVersion,
 )
+
+if TYPE_CHECKING:
+    from manako.core.recipe import Recipe
 
 SHIPPED = ("mini",)
 """Models inside the package, under `samples/`."""
@@ -54,6 +58,13 @@ def find_model(source: str | Path, *, adapter: str | Path | None = None) -> Name
             next_step="give the base model as the source, and one adapter",
         )
     return Named(folder=base_of(folder), adapter=folder, notes=notes)
+
+
+def with_model_folder(recipe: Recipe) -> Recipe:
+    """The recipe with a folder as its model, where it names one that ships with Manako."""
+    if recipe.model not in SHIPPED or Path(recipe.model).is_dir():
+        return recipe
+    return recipe.replace(model=str(_shipped(recipe.model)))
 
 
 def base_of(adapter: Path) -> Path:

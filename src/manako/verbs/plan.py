@@ -55,6 +55,9 @@ class Outlook:
 
 def look(recipe: Recipe) -> Outlook:
     """Read config.json and a sample of rows. Raises what opening model and data raises."""
+    from manako.infer.source import with_model_folder
+
+    recipe = with_model_folder(recipe)
     folder = Path(recipe.model)
     if not folder.is_dir():
         raise MissingFileError(

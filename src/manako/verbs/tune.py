@@ -51,7 +51,9 @@ def train(recipe: Recipe, *, listener: Listener = lambda event: None) -> Outcome
     Raises `InputError` when another process trains there, `ResumeError` when the run cannot go on
     (nothing remains, or other data or settings), and what `train.loop.run_training` raises.
     """
-    folder = Path(recipe.output_dir)
+    from manako.infer.source import with_model_folder
+
+    recipe, folder = with_model_folder(recipe), Path(recipe.output_dir)
     with hold(folder), _recorded(folder) as ending:
         outcome = _train(recipe, _also_written(folder, listener))
         ending["exit_code"] = outcome.exit_code
@@ -65,8 +67,10 @@ def start_training(recipe: Recipe) -> bool:
     `InputError` when a run by another recipe goes on there, and what can be refused without a
     framework: a model or data set that is none.
     """
+    from manako.infer.source import with_model_folder
+
+    recipe, folder = with_model_folder(recipe), Path(recipe.output_dir)
     _look_first(recipe)
-    folder = Path(recipe.output_dir)
     if is_held(folder) and _started_with(folder) == recipe.to_yaml():
         return False
     with hold(folder) as lock:
