@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -92,6 +94,18 @@ def test_every_topic_state_and_kind_has_its_words() -> None:
     wanted |= {f"cautions.kind.{kind}" for kind in kinds}
     assert wanted - set(all_texts()) == set()
     assert all(ids("--for", topic) for topic in TOPICS)
+
+
+def test_whoever_reads_only_the_head_gets_no_error() -> None:
+    """`manako cautions | head` closes the pipe; rich alone would turn that into a failure."""
+    program = "from manako.cli.root import ROOT; ROOT.main(['cautions'])"
+    call = [sys.executable, "-c", program]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 0
 
 
 def test_columns_stand_under_each_other_in_japanese() -> None:

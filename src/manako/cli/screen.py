@@ -196,9 +196,15 @@ def speak_utf8() -> None:
 def _console(*, is_error: bool) -> Console:
     from rich.console import Console
 
+    class PipeConsole(Console):
+        """Says that a pipe was closed, for `cli/root.py`; rich alone would leave with code 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     stream = sys.stderr if is_error else sys.stdout
     has_width = stream.isatty() or "COLUMNS" in os.environ
-    return Console(
+    return PipeConsole(
         file=stream,
         width=None if has_width else PLAIN_COLUMNS,
         markup=False,
