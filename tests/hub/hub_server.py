@@ -128,6 +128,11 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 action(self, self.well)
 
+    def do_HEAD(self) -> None:
+        """As `hf_hub_download` asks first; nothing goes wrong here."""
+        self.wfile = _Writer(self.wfile, after=0)  # type: ignore[assignment]
+        self.well()
+
     def well(self) -> None:
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if self.is_storage:
@@ -145,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
         return next(data for data in every if sha256(data) == digest)
 
     def _api(self, parts: list[str]) -> None:
-        if "/".join(parts[2:4]) != ID:
+        if parts[1] != "models" or "/".join(parts[2:4]) != ID:
             self.say(401, b"{}", {"x-error-code": "RepoNotFound"})
         elif parts[4] == "revision":
             self._facts("/".join(parts[5:]))
@@ -266,7 +271,9 @@ def status(code: int, headers: Mapping[str, str] | None = None, body: bytes = b"
 
 
 def redirect(to: Callable[[World], str]) -> Action:
-    return lambda handler, well: handler.say(307, b"", {"location": to(handler.world)})
+    return lambda handler, well: handler.say(
+        307, b"", {"location": to(handler.world), "x-repo-commit": COMMIT}
+    )
 
 
 def page(handler: Handler, well: Callable[[], None]) -> None:
