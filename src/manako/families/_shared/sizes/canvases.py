@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 
 from manako.families._shared.sizes._rule import Grid, Rule, grids_by_size, single
 
@@ -22,17 +21,12 @@ def llama4(
     """
     scales = {
         grid: min(single(grid[0] * tile / width), single(grid[1] * tile / height))
-        for grid in _llama4_grids(max_tiles)
+        for grid in grids_by_size(1, max_tiles)
     }
     enough = [scale for scale in scales.values() if scale >= 1]
     scale = min(enough) if enough else max(scales.values())
     tiles = min(g[0] * g[1] for g, found in scales.items() if found == scale)
     return (tiles + (tiles > 1)) * tile_tokens
-
-
-@cache
-def _llama4_grids(max_tiles: int) -> tuple[Grid, ...]:
-    return grids_by_size(1, max_tiles)
 
 
 def molmo2(width: int, height: int, *, max_crops: int = 8, low_columns: int = 1) -> int:
