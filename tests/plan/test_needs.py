@@ -16,16 +16,10 @@ from manako.core.files import write_json
 from manako.core.recipe import Recipe
 from manako.plan.activations import read_shapes
 from manako.plan.dims import dims_of
-from manako.plan.needs import (
-    PACKS_PER_STEP,
-    RUNTIME_BYTES,
-    Job,
-    Needs,
-    full_pack,
-    needs,
-    training_recipe,
-)
+from manako.plan.job import RUNTIME_BYTES, Job, Needs
+from manako.plan.needs import needs
 from manako.plan.plan import count_memory
+from manako.plan.training import PACKS_PER_STEP, full_pack, training_recipe
 
 QWEN = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct")
 SOME = "recalled"

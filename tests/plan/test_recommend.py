@@ -11,9 +11,10 @@ from manako.catalogue.cards import Card, Config, Figure, Parameters, Runtime, Sc
 from manako.catalogue.tasks import Task, tasks
 from manako.core.errors import InputError
 from manako.plan.conditions import Ask
+from manako.plan.job import Job
 from manako.plan.ladder import ENOUGH_SHARE
 from manako.plan.machines import Budget, cpu_budget, gpu_budget, mac_budget
-from manako.plan.needs import Job, needs
+from manako.plan.needs import needs
 from manako.plan.recommend import Answer, recommend
 
 SURE, RECALLED = "transformers-5.23", "recalled"
@@ -158,6 +159,19 @@ def test_a_use_that_wants_small_models_takes_the_smallest_that_is_good_enough() 
     assert [place.is_small for place in found.ranked] == [True, True, False]
 
 
+def test_without_a_gpu_small_models_are_wanted() -> None:
+    old = Figure(value="2020-01", by=SURE)
+    cards = [
+        card("large", score=4.0, parameters=Parameters(total=40 * 10**6, by=SURE)),
+        card("small", score=3.5),
+        card("tiny", parameters=Parameters(total=10**6, by=SURE)),
+        card("ancient", parameters=Parameters(total=10**5, by=SURE), released=old),
+    ]
+    found = recommend(cards, ask(budget=cpu_budget("16GB")))
+    assert order(found) == ["small", "large"]
+    assert [place.card.name for place in found.others] == ["tiny", "ancient"]
+
+
 def test_other_ids_of_one_model_count_once() -> None:
     twin = card("twin", score=3.0, aliases=("someone/one",))
     found = recommend([card("one", score=3.0), twin, card("two", score=2.0)], ask())
@@ -268,7 +282,7 @@ def test_the_real_catalogue_is_ranked_soundly(task: str, budget: Budget, method:
     assert all(place.evidence.kind != "none" for place in found.ranked)
     assert all(place.evidence.kind == "none" for place in found.others)
     scores = [p.evidence.score for p in found.ranked if p.evidence.kind == "score"]
-    if not found.ask.task.small:
+    if not found.ask.wants_small:
         assert scores == sorted(scores, key=lambda score: -(score or 0.0))
 
 

@@ -11,9 +11,10 @@ from manako.catalogue.facts import without_recalled
 from manako.catalogue.tasks import Task
 from manako.core.errors import ImageError, InputError
 from manako.plan.fitting import Fit, find_fit
+from manako.plan.job import Job, Needs
 from manako.plan.ladder import has_score
 from manako.plan.machines import Budget
-from manako.plan.needs import Job, Needs, count_pictures, room
+from manako.plan.needs import count_pictures, room
 
 Reason = Literal[
     "recalled",
@@ -49,6 +50,12 @@ class Ask:
     job: Job
     is_commercial: bool = False
     is_strict: bool = False
+
+    @property
+    def wants_small(self) -> bool:
+        """Whether the smaller of two good models is better: by the use, or where a processor has
+        to do a GPU's work."""
+        return self.task.small or self.budget.device == "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)

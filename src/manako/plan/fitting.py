@@ -9,8 +9,9 @@ from typing import Literal
 
 from manako.catalogue.ability import ability_of
 from manako.catalogue.cards import Card, RuntimeName
+from manako.plan.job import Bits, Job, Needs
 from manako.plan.machines import Budget
-from manako.plan.needs import Bits, Job, Needs, needs
+from manako.plan.needs import needs
 
 Planned = Literal["family", "qlora", "gpus", "mac", "quantised"]
 """What this version lacks: the architecture, training in four bits, sharing one model between GPUs,

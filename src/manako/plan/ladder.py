@@ -19,7 +19,7 @@ NOISE_SHARE = 0.03
 """Scores that lie closer are called close. No interval is published; from May to August 2025 the
 same harness moved Heron-Bench by 2.4 points of about 70 on average (llm-jp-eval-mm)."""
 ENOUGH_SHARE = 0.8
-"""For a use that wants a small model: whoever reaches this share of the best score is good enough,
+"""Where a small model is wanted: whoever reaches this share of the best score is good enough,
 and among those the smaller stands first."""
 Kind = Literal["score", "above", "below", "none"]
 

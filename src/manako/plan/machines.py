@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from manako.core.errors import InputError
 from manako.core.units import parse_bytes, show_bytes
-from manako.plan.needs import Device
+from manako.plan.job import Device
 
 GPU_SHARE = 0.9
 """The rest goes to fragments that the allocator holds and nobody uses; recalled, not measured."""

@@ -142,7 +142,7 @@ def _ranked(
 ) -> list[Card]:
     found = [card for card in cards if evidence[card.id].kind != "none"]
     found.sort(key=lambda card: rung(evidence[card.id], columns))
-    if not ask.task.small or not found:
+    if not ask.wants_small or not found:
         return found
     enough = good_enough(found, evidence)
     small = sorted((card for card in found if card.id in enough), key=_parameters)
@@ -156,13 +156,11 @@ def good_enough(cards: Sequence[Card], evidence: dict[str, Evidence]) -> set[str
 
 
 def _others(cards: Sequence[Card], evidence: dict[str, Evidence], ask: Ask) -> list[Card]:
-    """Without a score: of a newer half year, then larger; for training what Manako trains today
-    comes first. For a use that wants a small model the smallest comes first."""
+    """Without a score: of a newer half year, then larger (smaller, where small is wanted); for
+    training what Manako trains today comes first."""
     found = [card for card in cards if evidence[card.id].kind == "none"]
-    sign = 1 if ask.task.small else -1
-    found.sort(key=lambda card: sign * _parameters(card))
-    if not ask.task.small:
-        found.sort(key=half_year, reverse=True)
+    found.sort(key=_parameters, reverse=not ask.wants_small)
+    found.sort(key=half_year, reverse=True)
     if ask.job.is_training:
         found.sort(key=lambda card: not ability_of(card.family).can_train)
     return found
@@ -184,7 +182,7 @@ def _places(
     evidence: dict[str, Evidence],
     ask: Ask,
 ) -> tuple[Place, ...]:
-    enough = good_enough(cards, evidence) if ask.task.small else set()
+    enough = good_enough(cards, evidence) if ask.wants_small else set()
     places = []
     for rank, card in enumerate(cards, start=1):
         fit, own = judged[card.id], evidence[card.id]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,11 +15,14 @@ from manako.catalogue.tasks import Task, tasks
 from manako.core.errors import InputError
 from manako.plan.conditions import Ask, Excluded
 from manako.plan.fitting import Fit
+from manako.plan.job import Job, Method
 from manako.plan.ladder import Evidence, score_in
 from manako.plan.machines import Budget, cpu_budget, gpu_budget, mac_budget
-from manako.plan.needs import Job, Method
 from manako.plan.recommend import Answer, Place, recommend
 from manako.verbs.tokens import read_picture
+
+PROBES = ("memory", "cuda", "rocm", "mps")
+"""What the doctor is asked about this machine."""
 
 
 def find_task(name: str) -> Task:
@@ -33,12 +34,12 @@ def find_task(name: str) -> Task:
     raise InputError(f"no task {name!r}{hint}", next_step=f"one of {', '.join(tasks())}")
 
 
-def find_budget(*, gpu: str = "", mac: str = "", cpu: str = "") -> Budget:
-    """The machine that one of the options describes; without any, the memory of this one.
+def find_budget(*, gpu: str = "", mac: str = "", cpu: str = "", is_here: bool = False) -> Budget:
+    """The machine that one of the options describes; without any, this one.
 
     Raises `InputError` for more than one.
     """
-    given = {"--gpu": gpu, "--mac": mac, "--cpu": cpu}
+    given = {"--gpu": gpu, "--mac": mac, "--cpu": cpu, "--here": is_here}
     named = [option for option, value in given.items() if value]
     if len(named) > 1:
         raise InputError(f"{' and '.join(named)} are two machines", next_step="give one of them")
@@ -50,11 +51,23 @@ def find_budget(*, gpu: str = "", mac: str = "", cpu: str = "") -> Budget:
 
 
 def this_machine() -> Budget:
-    """Main memory of this machine, shared with the GPU on a Mac with Apple silicon. Other GPUs are
-    not looked for: that takes a framework."""
-    size = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')}B"
-    is_mac = platform.system() == "Darwin" and platform.machine() == "arm64"
-    return mac_budget(size) if is_mac else cpu_budget(size)
+    """This machine as the doctor's probes see it: its GPUs by the smallest, or a Mac's shared
+    memory, or main memory alone. Raises `InputError` where not even that can be read."""
+    from manako.machine.runner import examine
+
+    found = {one.probe: one for one in examine(PROBES)}
+    for name in ("cuda", "rocm"):
+        sizes = [int(gpu["memory_bytes"]) for gpu in found[name].facts.get("devices", ())]
+        if found[name].state == "works" and sizes:
+            return gpu_budget(f"{len(sizes)}x{min(sizes)}B")
+    memory = found["memory"]
+    if memory.state != "works":
+        raise InputError(
+            f"the memory of this machine cannot be read: {memory.why.en}",
+            next_step="give it: --gpu 24GB, --mac 16GB or --cpu 16GB",
+        )
+    size = f"{memory.facts['total_bytes']}B"
+    return mac_budget(size) if found["mps"].state == "works" else cpu_budget(size)
 
 
 def make_ask(

@@ -10,8 +10,9 @@ from manako.catalogue.cards import Card, find_card
 from manako.catalogue.facts import with_sources, without_recalled
 from manako.catalogue.scores import score_tables
 from manako.core.errors import InputError
+from manako.plan.job import Bits, Job, Method, Needs
 from manako.plan.ladder import score_in
-from manako.plan.needs import Bits, Job, Method, Needs, needs
+from manako.plan.needs import needs
 from manako.verbs.models import as_json as card_as_json
 from manako.verbs.tokens import Costs, picture_costs
 

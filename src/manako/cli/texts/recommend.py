@@ -30,9 +30,14 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "Memory of a Mac with Apple silicon (16GB).",
     ),
     "option.recommend.cpu": (
-        "GPU のない機械のメモリー（例: 16GB）。機械を何も指定しなければ、この機械のメモリー。",
-        "Memory of a machine without GPU (16GB). Without a machine: the memory of this one.",
+        "GPU のない機械のメモリー（例: 16GB）。",
+        "Memory of a machine without GPU (16GB).",
     ),
+    "option.recommend.here": (
+        "この機械（機械を何も指定しないときも同じ）。",
+        "This machine; the same as naming none.",
+    ),
+    "recommend.looking": ("この機械を調べています", "looking at this machine"),
     "option.recommend.method": (
         "やり方: run（動かすだけ）、lora、qlora、full（全体の学習）。",
         "run, or train: lora, qlora, full.",
@@ -123,8 +128,11 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "Close to the one above; no interval is published, so the two may change places.",
     ),
     "recommend.why.small": (
-        "小さいものを優先する用途。成績が最良の {share:.0f} % 以上あるモデルを小さい順に並べた。",
-        "The use wants a small model: those with {share:.0f} % of the best score come by size.",
+        "この用途か機械では小さいほどよい。成績が最良の {share:.0f} % 以上あるモデルを小さい順に並べた。",
+        (
+            "The use or the machine wants a small model: those with {share:.0f} % of the best score "
+            "come by size, the smallest first."
+        ),
     ),
     "recommend.why.memory": (
         "メモリー {total} / {usable}（{tightness}）: {terms}。",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manako.cli.command import command, option
+from manako.cli.commands.models._reasons import total_of
 from manako.cli.facts import footnotes, known
 from manako.cli.screen import Screen
 from manako.cli.tables import make_table
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from manako.catalogue.cards import Card
-    from manako.plan.needs import Needs
     from manako.verbs.compare import Comparison
     from manako.verbs.tokens import Cost
 
@@ -49,7 +49,7 @@ def compare(screen: Screen, models: tuple[str, ...], images: tuple[str, ...], st
 
 
 def _draw(console: Console, screen: Screen, found: Comparison) -> None:
-    from manako.plan.needs import Job
+    from manako.plan.job import Job
 
     shown: list[Any] = []
     for table in _tables(screen, found, console.width):
@@ -184,14 +184,7 @@ def _memory(screen: Screen, found: Comparison) -> Iterator[Row]:
     for (method, bits), row in found.needs.items():
         words = {"bits": bits} if method == "run" else {}
         name = screen.texts(f"compare.memory.{method}", **words)
-        yield name, [_total(screen, needs) if needs else "" for needs in row]
-
-
-def _total(screen: Screen, needs: Needs) -> str:
-    from manako.catalogue.facts import RECALLED_MARK
-
-    size = f"{show_bytes(needs.total_bytes)}{RECALLED_MARK * needs.is_recalled}"
-    return screen.texts("recommend.at_least", size=size) if needs.is_lower_bound else size
+        yield name, [total_of(screen, needs) if needs else "" for needs in row]
 
 
 def _runtimes(screen: Screen, cards: Sequence[Card]) -> Iterator[Row]:

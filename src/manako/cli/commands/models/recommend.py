@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manako.cli.command import command, option
+from manako.cli.commands.models._reasons import column_words, reasons_of, total_of
 from manako.cli.facts import footnotes, known
 from manako.cli.screen import Screen
 from manako.cli.tables import make_table
-from manako.core.units import show_bytes, show_count
+from manako.core.units import show_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from manako.plan.conditions import Excluded
-    from manako.plan.needs import Needs
+    from manako.plan.job import Needs
     from manako.plan.recommend import Answer, Place
 
 METHODS = ("run", "lora", "qlora", "full")
@@ -53,6 +54,7 @@ COLUMNS = (
 @option("--gpu", metavar="SIZE", default="", key="option.recommend.gpu")
 @option("--mac", metavar="SIZE", default="", key="option.recommend.mac")
 @option("--cpu", metavar="SIZE", default="", key="option.recommend.cpu")
+@option("--here", "is_here", is_flag=True, key="option.recommend.here")
 @option("--method", type=click.Choice(METHODS), default="run", key="option.recommend.method")
 @option("--commercial", is_flag=True, key="option.recommend.commercial")
 @option("--strict", is_flag=True, key="option.strict")
@@ -67,6 +69,7 @@ def recommend(
     gpu: str,
     mac: str,
     cpu: str,
+    is_here: bool,
     method: Any,
     commercial: bool,
     strict: bool,
@@ -78,10 +81,13 @@ def recommend(
     """Answer with ranked models, their reasons, and what was left out."""
     from manako.verbs import choose
 
+    choose.find_task(task)
+    with screen.working("recommend.looking"):
+        budget = choose.find_budget(gpu=gpu, mac=mac, cpu=cpu, is_here=is_here)
     ask = choose.make_ask(
         task=task,
         language=language,
-        budget=choose.find_budget(gpu=gpu, mac=mac, cpu=cpu),
+        budget=budget,
         method=method,
         images=images,
         context_tokens=context,
@@ -156,22 +162,8 @@ def _language(screen: Screen, found: Answer) -> str:
     return screen.texts(f"recommend.language.{language}") if is_named else language
 
 
-def _column_words(screen: Screen, name: str) -> dict[str, str]:
-    from manako.catalogue.scores import score_tables
-
-    key, _, column = name.partition(".")
-    table = score_tables()[key]
-    title = table.columns[column].title
-    return {
-        "column": title,
-        "table": table.title.in_(screen.lang),
-        "judge": table.judge,
-        "date": table.date,
-    }
-
-
 def _ranked_by(screen: Screen, found: Answer) -> str:
-    words = _column_words(screen, found.columns[0])
+    words = column_words(screen, found.columns[0])
     return screen.texts("recommend.ranked", title=words.pop("table"), **words)
 
 
@@ -188,7 +180,7 @@ def _table(screen: Screen, places: Sequence[Place], third: str = "recommend.scor
             place.card.id,
             _score(screen, place),
             _form(screen, place.fit.needs),
-            _total(screen, place.fit.needs),
+            total_of(screen, place.fit.needs),
             licence or t("models.commercial.unknown"),
             t("recommend.planned" if place.fit.planned else "recommend.today"),
         )
@@ -215,99 +207,10 @@ def _form(screen: Screen, needs: Needs) -> str:
     return screen.texts("recommend.form.gpus", form=form, gpus=job.gpus)
 
 
-def _total(screen: Screen, needs: Needs) -> str:
-    from manako.catalogue.facts import RECALLED_MARK
-
-    size = f"{show_bytes(needs.total_bytes)}{RECALLED_MARK * needs.is_recalled}"
-    return screen.texts("recommend.at_least", size=size) if needs.is_lower_bound else size
-
-
 def _reasons(screen: Screen, places: Sequence[Place]) -> Iterator[str]:
     for place in places:
         yield f"{place.rank}. {place.card.id}"
         yield from (f"   - {reason}" for reason in reasons_of(screen, place))
-
-
-def reasons_of(screen: Screen, place: Place) -> Iterator[str]:
-    """Why a model stands where it does, and what to know before taking it."""
-    t = screen.texts
-    yield _evidence(screen, place)
-    if place.is_small:
-        from manako.plan.ladder import ENOUGH_SHARE
-
-        yield t("recommend.why.small", share=100 * ENOUGH_SHARE)
-    if place.is_close:
-        yield t("recommend.why.close")
-    yield _memory(screen, place)
-    if place.fit.needs.picture_tokens:
-        yield t("recommend.why.tokens", tokens=place.fit.needs.picture_tokens)
-    yield from _doing(screen, place)
-    yield _licence(screen, place)
-    if place.card.pitfalls:
-        note = place.card.pitfalls[-1]
-        yield t("recommend.why.pitfall", text=known(note, lambda found: found.in_(screen.lang)))
-
-
-def _evidence(screen: Screen, place: Place) -> str:
-    evidence, t = place.evidence, screen.texts
-    if evidence.kind == "none":
-        return t(
-            "recommend.why.none",
-            released=known(place.card.released) or "?",
-            parameters=known(place.card.parameters, lambda found: show_count(found.total)) or "?",
-        )
-    words = {**_column_words(screen, evidence.column), "score": evidence.score}
-    if evidence.other is not None:
-        words |= {"other": evidence.other.id, "other_score": evidence.other_score}
-    return t(f"recommend.why.{evidence.kind}", **words)
-
-
-def _memory(screen: Screen, place: Place) -> str:
-    from manako.catalogue.facts import RECALLED_MARK
-
-    t, fit = screen.texts, place.fit
-    terms = [
-        f"{t(f'needs.{term.name}')} {show_bytes(term.bytes)}"
-        + RECALLED_MARK * (term.how == "recalled")
-        for term in fit.needs.terms
-    ]
-    if fit.needs.is_lower_bound:
-        terms.append(t("recommend.unknown_terms"))
-    return t(
-        "recommend.why.memory",
-        total=_total(screen, fit.needs),
-        usable=show_bytes(fit.budget.usable_bytes),
-        tightness=t(f"recommend.tight.{fit.tightness}"),
-        terms=t("recommend.comma").join(terms),
-    )
-
-
-def _doing(screen: Screen, place: Place) -> Iterator[str]:
-    from manako.catalogue.ability import ability_of
-    from manako.catalogue.facts import mark_of
-
-    t, fit = screen.texts, place.fit
-    if fit.runtimes and not fit.needs.job.is_training:
-        names = [f"{name}{mark_of(place.card.runtimes[name])}" for name in fit.runtimes]
-        yield t("recommend.why.runtimes", names=", ".join(names))
-    if fit.planned:
-        reasons = t("recommend.comma").join(
-            t(f"recommend.planned.{reason}") for reason in fit.planned
-        )
-        yield t("recommend.why.planned", reasons=reasons)
-    else:
-        yield t("recommend.why.today", count=len(ability_of(place.card.family).holds))
-
-
-def _licence(screen: Screen, place: Place) -> str:
-    t, card = screen.texts, place.card
-    if card.licences is None:
-        return t("recommend.why.no_licence")
-    return t(
-        "recommend.why.licence",
-        licences=known(card.licences, lambda found: " + ".join(found.value)),
-        commercial=t(f"models.commercial.{card.commercial}"),
-    )
 
 
 def _left_out(screen: Screen, found: Answer, *, is_all: bool) -> Iterator[str]:
