@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from cli_makers import Call, png
 
-from manako.catalogue.cards import cards
+from manako.catalogue.cards import cards, find_card
 from manako.catalogue.facts import RECALLED_MARK
 
 QWEN, SMALL_GEMMA, TEXT_ONLY = "qwen2-vl-2b-instruct", "gemma-3-4b-it", "gemma-3-270m-it"
@@ -40,17 +41,24 @@ def test_a_file_is_read_by_its_header(call: Call, tmp_path: Any) -> None:
     assert picture["picture"] == "page.png"
 
 
-def test_settings_are_replaced_and_no_longer_recalled(call: Call) -> None:
+@pytest.fixture
+def recalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen2-VL as if nobody had looked its settings up."""
+    card = find_card(QWEN)
+    assert card.image_rule is not None
+    doubtful = replace(card, image_rule=replace(card.image_rule, by="recalled"))
+    monkeypatch.setattr("manako.verbs.tokens.find_card", lambda name: doubtful)
+
+
+def test_settings_are_replaced(call: Call) -> None:
     (found,) = costs(call, QWEN, "--set", "max_pixels=1,003,520")
     assert found["pictures"][0]["tokens"] == 1260
     assert found["settings"]["factor"] == 28
     shown = call("models", "tokens", QWEN, "--set", "max_pixels=1003520").stdout
     assert "max_pixels 1,003,520" in shown
-    assert f"1,260{RECALLED_MARK}" in shown  # two settings of the card still are
-    every = ["--set", "factor=28", "--set", "min_pixels=3136", "--set", "max_pixels=1003520"]
-    assert f"1,260{RECALLED_MARK}" not in call("models", "tokens", QWEN, *every).stdout
 
 
+@pytest.mark.usefixtures("recalled")
 def test_recalled_settings_carry_their_mark_and_strict_leaves_them_out(call: Call) -> None:
     shown = call("models", "tokens", QWEN).stdout
     assert f"2,772{RECALLED_MARK}" in shown
@@ -58,6 +66,14 @@ def test_recalled_settings_carry_their_mark_and_strict_leaves_them_out(call: Cal
     strict = call("models", "tokens", QWEN, "--strict").stdout
     assert "2,772" not in strict
     assert "not known: Qwen/Qwen2-VL-2B-Instruct" in strict
+
+
+@pytest.mark.usefixtures("recalled")
+def test_settings_that_the_caller_gave_are_nobodys_memory(call: Call) -> None:
+    one = ["--set", "max_pixels=1003520"]
+    assert f"1,260{RECALLED_MARK}" in call("models", "tokens", QWEN, *one).stdout
+    every = ["--set", "factor=28", "--set", "min_pixels=3136", *one]
+    assert f"1,260{RECALLED_MARK}" not in call("models", "tokens", QWEN, *every).stdout
 
 
 def test_every_card_is_answered_for(call: Call) -> None:
