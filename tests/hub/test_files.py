@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +263,45 @@ def test_offline_a_damaged_file_is_an_error_and_stays(repo: Repo, make_hub: Make
     with pytest.raises(WrongBytesError, match="length or hash differ"):
         fetch(again)
     assert blob.read_bytes() == b"damaged"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda listed: listed["files"][CONFIG].update(blob_id="../../../outside"),
+        lambda listed: listed["files"][CONFIG].update(size="1"),
+        lambda listed: listed.update(format_version=9),
+        lambda listed: listed.update(files=[]),
+    ],
+)
+def test_a_list_in_the_cache_that_is_none_is_not_believed(
+    repo: Repo, make_hub: MakeHub, change: Callable[[Any], Any]
+) -> None:
+    fetch(repo)
+    (kept,) = repo.hub.cache.glob("*/trees/*.json")
+    listed = json.loads(kept.read_text(encoding="utf-8"))
+    change(listed)
+    kept.write_text(json.dumps(listed), encoding="utf-8")
+    with pytest.raises(HubUnreachableError, match="its list of files is not in the cache"):
+        resolve(ID, hub=make_hub(is_offline=True))
+    assert resolve(ID, hub=repo.hub).files == repo.files
+
+
+def test_a_reference_that_names_no_commit_is_not_believed(repo: Repo, make_hub: MakeHub) -> None:
+    fetch(repo)
+    (ref,) = repo.hub.cache.glob("*/refs/main")
+    ref.write_text("..", encoding="utf-8")
+    with pytest.raises(HubUnreachableError, match="revision 'main' is not in the cache"):
+        resolve(ID, hub=make_hub(is_offline=True))
+
+
+def test_two_names_that_are_one_on_this_disk_are_noticed(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `Config.json` and `config.json` are where capitals do not count."""
+    monkeypatch.setattr(cache, "place_of", lambda repo, file: cache.snapshot_of(repo) / CONFIG)
+    with pytest.raises(WrongBytesError, match="did not stay as it came"):
+        fetch(repo, [CONFIG, "README.md"])
 
 
 def test_a_branch_that_moved_is_another_commit_and_both_stay(hub: Hub, world: World) -> None:

@@ -6,11 +6,12 @@ import dataclasses
 import struct
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 
 from manako.core.errors import HubError, RefusedFileError
-from manako.hub.client import _next_url
+from manako.hub.client import Hub, _next_url, is_of_the_hub
 from manako.hub.kinds import check_content, check_path, why_refused
 from manako.hub.patience import Patience, Transient, asked_wait, paced
 
@@ -49,6 +50,19 @@ def test_a_stream_that_is_fast_enough_passes() -> None:
     assert list(paced([b"x" * 10] * 3, patience)) == [b"x" * 10] * 3
     with pytest.raises(Transient, match="the stream stalled: 9 bytes"):
         list(paced([b"x" * 10, b"x" * 9], patience))
+
+
+def test_who_is_believed_when_a_file_is_announced() -> None:
+    hub = Hub(endpoint="https://mirror.example", cache=Path())
+    for url, is_believed in {
+        "https://mirror.example/x": True,
+        "https://huggingface.co/x": True,
+        "https://mirror.example:8443/x": False,
+        "http://huggingface.co/x": False,
+        "https://huggingface.co.evil.example/x": False,
+        "https://user@evil.example/huggingface.co": False,
+    }.items():
+        assert is_of_the_hub(hub, url) == is_believed, url
 
 
 def test_a_redirect_never_goes_from_https_to_http() -> None:

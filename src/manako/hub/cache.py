@@ -177,6 +177,12 @@ def cached_file(repo: Repo, file: RemoteFile) -> Path | None:
     return None
 
 
+def is_in_place(repo: Repo, file: RemoteFile) -> bool:
+    """Whether the file is in its snapshot folder, whole and right; mends nothing."""
+    place = place_of(repo, file)
+    return place.is_file() and _is_right(repo, file, place)
+
+
 def place_of(repo: Repo, file: RemoteFile) -> Path:
     """A file's path in the snapshot folder. Raises `RefusedFileError` or `WrongBytesError` for one
     that would lie elsewhere."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_REDIRECTS = 5
 MAX_JSON_BYTES = 64_000_000
+HUBS = ("https://huggingface.co", "https://hf.co")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -49,11 +50,11 @@ class Hub:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response whose body is still to come. first: headers of the endpoint's own response, which
-    tells commit, hash and size before it sends on to a storage host."""
+    """A response whose body is still to come. announced: headers of the Hub's own responses, which
+    tell commit, hash and size before they send on to a storage host."""
 
     response: httpx2.Response
-    first: Mapping[str, str]
+    announced: Mapping[str, str]
 
     @property
     def status(self) -> int:
@@ -183,17 +184,25 @@ def asked(
 def _followed(
     hub: Hub, url: str, what: str, headers: Mapping[str, str], stack: contextlib.ExitStack
 ) -> Answer:
-    first: Mapping[str, str] | None = None
+    announced: dict[str, str] = {}
     has_left = False
     for _ in range(MAX_REDIRECTS + 1):
         has_left = has_left or _origin(url) != _origin(hub.endpoint)
         response = stack.enter_context(_sent(hub, url, headers, with_token=not has_left))
-        first = response.headers if first is None or not has_left else first
+        is_hub = is_of_the_hub(hub, url)
+        if is_hub:
+            announced |= response.headers
         if not response.has_redirect_location:
-            _check_status(hub, what, response, is_storage=has_left)
-            return Answer(response, first)
+            _check_status(hub, what, response, is_storage=not is_hub)
+            return Answer(response, announced)
         url = _next_url(url, response.headers["location"], what)
-    raise HubError(f"{what}: more than {MAX_REDIRECTS} redirects", next_step="check HF_ENDPOINT")
+    raise HubError(f"{what}: more than {MAX_REDIRECTS} redirects")
+
+
+def is_of_the_hub(hub: Hub, url: str) -> bool:
+    """Whether an address is believed when it announces a file: the endpoint, or the Hub itself, to
+    which a mirror may send on. The token goes to the endpoint alone."""
+    return _origin(url) in {_origin(hub.endpoint), *map(_origin, HUBS)}
 
 
 def _sent(hub: Hub, url: str, headers: Mapping[str, str], *, with_token: bool) -> Any:

@@ -54,7 +54,8 @@ def fetch(
             f"({repo.hub.cache}), such as {names}, and offline mode is on: nothing was asked",
             next_step="unset HF_HUB_OFFLINE for one call",
         )
-    cache.check_room(repo, missing)
+    if missing:
+        cache.check_room(repo, missing)
     total = sum(file.size_bytes for file in files)
     done = total - sum(file.size_bytes for file in missing)
     for file in missing:
@@ -63,7 +64,20 @@ def fetch(
         done += file.size_bytes
     if files and not repo.hub.is_offline:
         cache.remember(repo)
+    _check_all(repo, files)
     return cache.snapshot_of(repo)
+
+
+def _check_all(repo: Repo, files: Sequence[RemoteFile]) -> None:
+    """Each file is still there when all are: names that differ in capitals alone are one file on
+    some disks."""
+    for file in files:
+        if not cache.is_in_place(repo, file):
+            raise WrongBytesError(
+                f"{cache.place_of(repo, file)} did not stay as it came: another program, or another "
+                "file of the same name in other capitals, took its place",
+                next_step="use a cache on a disk that tells capitals apart (HF_HUB_CACHE)",
+            )
 
 
 def select(repo: Repo, wanted: Sequence[str]) -> list[str]:
@@ -248,7 +262,7 @@ def check_announced(repo: Repo, file: RemoteFile, what: str, answer: Answer) -> 
     if file.is_lfs:
         wanted = {**wanted, "x-linked-size": str(file.size_bytes), "x-linked-etag": file.hash}
     for header, value in wanted.items():
-        found = answer.first.get(header, "").removeprefix("W/").strip('"')
+        found = answer.announced.get(header, "").removeprefix("W/").strip('"')
         if found != value and (found or header == "x-repo-commit"):
             raise WrongBytesError(
                 f"{what}: {header} is {found[:80] or 'missing'}, expected {value}",

@@ -181,11 +181,16 @@ def _tree(hub: Hub, repo_id: str, kind: Kind, commit: str) -> dict[str, RemoteFi
 
 
 def _next_page(hub: Hub, url: str, headers: Mapping[str, str], what: str) -> str | None:
-    """The next page, which must lie at the same endpoint: the token goes along."""
+    """The next page, which must lie at the same endpoint: the token goes along.
+
+    A mirror may hand the Hub's own address through, which is put right.
+    """
+    from huggingface_hub.utils import fix_hf_endpoint_in_url  # type: ignore[attr-defined]
+
     found = re.search(r'<([^>]+)>\s*;\s*rel="?next"?', headers.get("link", ""))
     if found is None:
         return None
-    target: str = urljoin(url, found[1])
+    target: str = fix_hf_endpoint_in_url(urljoin(url, found[1]), hub.endpoint)
     if urlsplit(target)[:2] != urlsplit(hub.endpoint)[:2]:
         host = urlsplit(target).netloc
         raise WrongBytesError(f"{what} goes on at another host, {host}, which is not followed")
@@ -233,8 +238,11 @@ def _check_siblings(facts: Mapping[str, Any], files: Mapping[str, RemoteFile], w
 
 def _resolve_cached(hub: Hub, repo_id: str, revision: str, kind: Kind) -> Repo:
     commit = cache.commit_of(hub, repo_id, kind, revision)
-    files = cache.read_list(hub, repo_id, kind, commit) if commit else None
-    if commit is None or files is None:
+    if commit is not None and not COMMIT.fullmatch(commit):
+        commit = None
+    listed = cache.read_list(hub, repo_id, kind, commit) if commit else None
+    files = _cached_files(listed or {})
+    if commit is None or not files:
         lack = "its list of files" if commit else f"revision {revision!r}"
         raise HubUnreachableError(
             f"{page_of(repo_id, kind)}: {lack} is not in the cache ({hub.cache}), and offline mode "
@@ -248,8 +256,15 @@ def _resolve_cached(hub: Hub, repo_id: str, revision: str, kind: Kind) -> Repo:
         kind=kind,
         revision=revision,
         commit=commit,
-        files={
-            path: RemoteFile(path=path, size_bytes=size, hash=oid)
-            for path, (size, oid) in files.items()
-        },
+        files=files,
     )
+
+
+def _cached_files(listed: Mapping[str, tuple[int, str]]) -> dict[str, RemoteFile]:
+    """A list of the cache, which other programs write too; nothing where one entry is no file."""
+    files = {
+        path: RemoteFile(path=path, size_bytes=size, hash=oid)
+        for path, (size, oid) in listed.items()
+        if type(size) is int and (SHA256.fullmatch(str(oid)) or COMMIT.fullmatch(str(oid)))
+    }
+    return files if len(files) == len(listed) else {}
