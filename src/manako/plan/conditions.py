@@ -147,7 +147,12 @@ def _fit(card: Card, ask: Ask) -> Fit | Excluded:
         return found
     if isinstance(found, Needs):
         usable = ask.budget.usable_bytes
-        values = {"needs": found.total_bytes, "usable": usable, "gpus": found.job.gpus}
+        values = {
+            "needs": found.total_bytes,
+            "is_at_least": found.is_lower_bound,
+            "usable": usable,
+            "gpus": found.job.gpus,
+        }
         is_known = found.total_bytes > usable
         return Excluded(card=card, reason="unfit" if is_known else "unproven", values=values)
     states = {runtime.state for runtime in card.runtimes.values()}

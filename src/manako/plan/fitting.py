@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from manako.catalogue.ability import ability_of
-from manako.catalogue.cards import Card, RuntimeName
-from manako.plan.job import Bits, Job, Needs
+from manako.catalogue.cards import HALF_BYTES, Card, RuntimeName
+from manako.plan.job import Bits, Job, Needs, count_parameters
 from manako.plan.machines import Budget
 from manako.plan.needs import needs
 
@@ -22,9 +22,10 @@ EASY_SHARE, WELL_SHARE = 0.6, 0.85
 ROOMY_SHARES = {16: WELL_SHARE, 8: 0.92}
 """Up to here a form is taken before the next smaller one: half the bits cost little at 16, more at
 8, and nobody works well at the rim."""
-WEIGHTS_TRAINING, WEIGHTS_RUNNING = 1 / 3, 0.8
-"""Of the usable memory, what weights alone may take: where all terms are known, training needs two
-to three times the weights, and running up to a quarter more."""
+UNKNOWN_WEIGHTS, UNKNOWN_SHARE = 2.0, 0.2
+"""Where only the weights are known, what is left out is taken for at most: twice the weights in 16
+bits for training (where all terms are known, activations are 0.9 to 2 times the weights), and a
+fifth of the memory for running."""
 RUNS = ("yes", "community")
 WIDE: dict[str, tuple[RuntimeName, ...]] = {
     "gpu": ("transformers", "vllm", "gguf"),
@@ -94,7 +95,7 @@ def find_fit(card: Card, job: Job, budget: Budget) -> Fit | Needs | None:
         if not runtimes and not _is_own(card):
             continue
         found = needs(card, form)
-        if found.total_bytes <= trusted_bytes(found, budget):
+        if is_believed(card, found, budget):
             planned = tuple(_planned(card, form))
             fits.append(Fit(needs=found, budget=budget, runtimes=runtimes, planned=planned))
         tried.append(found)
@@ -107,12 +108,13 @@ def _has_room(fit: Fit) -> bool:
     return fit.share <= ROOMY_SHARES.get(fit.needs.job.bits, 1.0)
 
 
-def trusted_bytes(found: Needs, budget: Budget) -> int:
-    """How much a job may need and be believed to fit: less where not every term is known."""
-    if not found.is_lower_bound:
-        return budget.usable_bytes
-    share = WEIGHTS_TRAINING if found.job.is_training else WEIGHTS_RUNNING
-    return int(budget.usable_bytes * share)
+def is_believed(card: Card, found: Needs, budget: Budget) -> bool:
+    """Whether a job fits; where not every term is known, with room for what is left out."""
+    left_out = 0.0
+    if found.is_lower_bound:
+        weights = count_parameters(card) * HALF_BYTES * UNKNOWN_WEIGHTS
+        left_out = weights if found.job.is_training else UNKNOWN_SHARE * budget.usable_bytes
+    return found.total_bytes + left_out <= budget.usable_bytes
 
 
 def _is_own(card: Card) -> bool:

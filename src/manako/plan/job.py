@@ -46,6 +46,11 @@ class Job:
     def is_training(self) -> bool:
         return self.method != "run"
 
+    @property
+    def held_bits(self) -> Bits:
+        """Bits in which the decoder's weights are held."""
+        return 4 if self.method == "qlora" else self.bits
+
 
 @dataclass(frozen=True, kw_only=True)
 class Term:

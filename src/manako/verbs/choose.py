@@ -186,7 +186,7 @@ def memory_as_json(fit: Fit) -> dict[str, Any]:
         "basis": needs.basis,
         "usable_bytes": fit.budget.usable_bytes,
         "fits": fit.tightness,
-        "bits": needs.job.bits,
+        "bits": needs.job.held_bits,
         "gpus": needs.job.gpus,
         "tokens": needs.tokens,
         "picture_tokens": needs.picture_tokens,

@@ -200,8 +200,7 @@ def _score(screen: Screen, place: Place) -> str:
 
 def _form(screen: Screen, needs: Needs) -> str:
     job = needs.job
-    bits = 4 if job.method == "qlora" else job.bits
-    form = screen.texts("recommend.form.bits", bits=bits)
+    form = screen.texts("recommend.form.bits", bits=job.held_bits)
     if job.gpus == 1:
         return form
     return screen.texts("recommend.form.gpus", form=form, gpus=job.gpus)
@@ -234,8 +233,7 @@ def _named(screen: Screen, found: Answer, these: Sequence[Excluded]) -> str:
     if these[0].reason == "unfit":
         best = best_known(these, found.columns)[:NAMED]
         names = [
-            t("recommend.needing", name=one.card.name, size=show_bytes(one.values["needs"]))
-            for one in best
+            t("recommend.needing", name=one.card.name, size=_needed(screen, one)) for one in best
         ]
         more = len(these) - len(best)
     elif len(these) <= NAMED:
@@ -253,11 +251,16 @@ def _named(screen: Screen, found: Answer, these: Sequence[Excluded]) -> str:
     return t("recommend.and_more", names=shown, more=more) if more else shown
 
 
+def _needed(screen: Screen, one: Excluded) -> str:
+    size = show_bytes(one.values["needs"])
+    return screen.texts("recommend.at_least", size=size) if one.values["is_at_least"] else size
+
+
 def _detail(screen: Screen, one: Excluded) -> str:
     t, values = screen.texts, one.values
     if "needs" in values:
-        sizes = {name: show_bytes(values[name]) for name in ("needs", "usable")}
-        return f": {t('recommend.detail.sizes', **sizes)}"
+        usable = show_bytes(values["usable"])
+        return f": {t('recommend.detail.sizes', needs=_needed(screen, one), usable=usable)}"
     if "tokens" in values:
         tokens, context = values["tokens"], values["context"]
         return f": {t('recommend.detail.context', tokens=tokens, context=context)}"
