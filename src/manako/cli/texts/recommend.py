@@ -230,9 +230,9 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "only its weights are known, too little to say that it fits",
     ),
     "recommend.out.unfit": ("メモリーに収まらない", "does not fit"),
-    "recommend.detail.sizes": ("{needs} 必要、{usable} まで", "needs {needs} of {usable}"),
+    "recommend.detail.sizes": ("必要 {needs}、使えるのは {usable}", "needs {needs} of {usable}"),
     "recommend.detail.context": (
-        "{tokens:,} トークン必要、{context:,} まで",
+        "必要 {tokens:,} トークン、文脈は {context:,}",
         "needs {tokens:,} tokens of {context:,}",
     ),
     "recommend.basis": (
