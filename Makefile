@@ -31,7 +31,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test test-all check format laws mini screenshots lock clean FORCE
+.PHONY: help install quickstart test test-all check format laws docs mini screenshots lock clean FORCE
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ format: $(READY)  ## write the format, and the lint fixes that are safe
 
 laws: $(READY)  ## run the laws over every family and write their Record into the package
 	$(PY) -m manako.verbs.laws
+
+docs: $(READY)  ## write what documents take from the code and the catalogue
+	$(PY) scripts/doc_tables.py
+	$(PY) scripts/family_table.py
+	$(PY) scripts/survey_pages.py
+	$(PY) scripts/readme_answer.py
 
 mini: $(READY)  ## train the shipped model manako-mini again (up to 30 minutes)
 	$(PY) scripts/make_mini.py

@@ -25,6 +25,7 @@ from doc_blocks import (
 
 import doc_tables
 import family_table
+import readme_answer
 from blocks import read_block
 from manako.cli.root import ROOT as MANAKO
 from manako.core.recipe import Evaluation, Source, Stage
@@ -115,8 +116,28 @@ def test_make_targets_and_variables_exist(document: str) -> None:
 
 
 def test_both_readmes_have_the_same_blocks() -> None:
-    english, japanese = ([block[2:] for block in blocks_of(name)] for name in READMES)
+    english, japanese = (
+        [block[2:] for block in blocks_of(name) if block.language != "text"] for name in READMES
+    )
     assert english == japanese
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_answer_in_the_readme_is_what_the_command_says(name: str) -> None:
+    """`python scripts/readme_answer.py` brings both up to date."""
+    lang = readme_answer.READMES[name]
+    assert read_block(read(name), readme_answer.BLOCK) == readme_answer.answer(lang)
+
+
+def test_the_readmes_count_what_the_catalogue_holds() -> None:
+    from manako.catalogue.cards import cards
+    from manako.catalogue.datasets import datasets
+
+    for name in READMES:
+        counts = [int(count) for count in re.findall(r"(\d+) (?:models|のモデル)", read(name))]
+        assert counts == [len(cards())]
+        sets = re.findall(r"(\d+) (?:data\s+sets and benchmarks|のデータセット)", read(name))
+        assert [int(count) for count in sets] == [len(datasets())]
 
 
 def test_both_readmes_have_the_same_figures() -> None:
