@@ -28,8 +28,13 @@ PROMISED = {
     "manako models compare": "MODELS --help --image --json --lang --strict",
     "manako models tokens": "MODELS --all --help --image --json --lang --set --strict",
     "manako models recommend": "--all --answers-in --commercial --context --cpu --gpu --help "
-    "--image --json --lang --mac --method --strict --task --top",
+    "--here --image --json --lang --mac --method --strict --task --top",
     "manako cautions": "NAME --for --help --json --lang --state --strict",
+    "manako datasets": "--help --lang",
+    "manako datasets list": "TEXT --category --columns --commercial --help --json --kind --lang "
+    "--language --licence --reads --sort --strict",
+    "manako datasets show": "NAME --help --json --lang --strict",
+    "manako datasets mix": "SETS --as --for --help --in --json --lang --size --strict",
     "manako data": "--help --lang",
     "manako data convert": "SRC --format --help --images --json --lang --out",
     "manako data census": "DIR --help --json --lang --model",

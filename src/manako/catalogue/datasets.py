@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -146,6 +147,7 @@ class DataSet:
     id: on the Hub, `id:config` for a configuration. part_of: the set whose configuration it is.
     aliases: other ids of the same rows.
     questions: question and answer pairs (turns). answer_tokens: as its publisher counted them.
+    held_rows: rows that can be had, where the publisher's copy holds fewer than it counted.
     shares: published mix → per cent of that mix's answer tokens.
     layout: a key of `layouts.toml`. pictures: keys of `pools.toml`, where its pictures come from.
     """
@@ -160,6 +162,7 @@ class DataSet:
     languages: Figure[tuple[str, ...]] | None = None
     images: Figure[int] | None = None
     rows: Figure[int] | None = None
+    held_rows: Figure[int] | None = None
     questions: Figure[int] | None = None
     answer_tokens: Figure[int] | None = None
     bytes: Figure[int] | None = None
@@ -267,15 +270,34 @@ def meetings(first: DataSet, second: DataSet) -> tuple[Met, ...]:
 
 
 def warnings_of(found: DataSet) -> tuple[Met, ...]:
-    """What the set and its parts must not meet, whoever says so."""
-    mine = (found, *parts_of(found))
-    return tuple(
-        met
-        for one in mine
+    """What the set and its parts must not meet; where a whole is named, its parts are not."""
+    mine = {found.id, *(part.id for part in parts_of(found))}
+    met = [
+        one
         for other in datasets()
-        if other not in mine
-        for met in _all_met(one, other)
+        if other.id not in mine
+        for one in meetings(found, other)
+        if not {one.one, one.other} <= mine
+    ]
+    others = {(side, one.relation) for one in met for side in (one.one, one.other)}
+    return tuple(
+        one
+        for one in met
+        if not any(
+            (_whole_of(side), one.relation) in others
+            for side in (one.one, one.other)
+            if side not in mine
+        )
     )
+
+
+@cache
+def _wholes() -> Mapping[str, str]:
+    return {found.id: found.part_of for found in datasets()}
+
+
+def _whole_of(name: str) -> str:
+    return _wholes().get(name, "")
 
 
 def _all_met(one: DataSet, other: DataSet) -> Iterator[Met]:
@@ -323,23 +345,28 @@ def _inside(one: DataSet, other: DataSet) -> Iterator[Met]:
 def problems_among(found: Sequence[DataSet], formats: frozenset[str]) -> Iterator[str]:
     """What is wrong between records: ids that nobody has, or two have, layouts and formats."""
     known = {one.id for one in found}
-    seen: set[str] = set()
+    names = Counter(name.lower() for one in found for name in (one.id, *one.aliases))
     for one in found:
-        if one.id in seen:
-            yield f"{one.id}: the id stands twice"
-        seen.add(one.id)
-        if one.part_of and one.part_of not in known:
-            yield f"{one.id}.part_of: no data set {one.part_of!r}"
-        if one.layout and one.layout not in layouts():
-            yield f"{one.id}.layout: {one.layout!r} is not in layouts.toml"
+        for name in (one.id, *one.aliases):
+            if names[name.lower()] > 1:
+                yield f"{one.id}: the name {name!r} stands twice"
+        yield from _wrong_keys(one, known)
         if one.kind == "training" and one.test is not None:
             yield f"{one.id}.test: the set is for training alone"
-        for key in one.pictures.value if one.pictures else ():
-            if key not in pools():
-                yield f"{one.id}.pictures: {key!r} is not in pools.toml"
-        for meeting in one.must_not_meet:
-            if meeting.id not in known or meeting.id == one.id:
-                yield f"{one.id}.must_not_meet: no other data set {meeting.id!r}"
     for layout in layouts().values():
         if layout.reads and layout.reads not in formats:
             yield f"layouts.toml {layout.key}.reads: Manako has no format {layout.reads!r}"
+
+
+def _wrong_keys(one: DataSet, known: Collection[str]) -> Iterator[str]:
+    """Keys of a record that lead nowhere."""
+    if one.part_of and one.part_of not in known:
+        yield f"{one.id}.part_of: no data set {one.part_of!r}"
+    if one.layout and one.layout not in layouts():
+        yield f"{one.id}.layout: {one.layout!r} is not in layouts.toml"
+    for key in one.pictures.value if one.pictures else ():
+        if key not in pools():
+            yield f"{one.id}.pictures: {key!r} is not in pools.toml"
+    for meeting in one.must_not_meet:
+        if meeting.id not in known or meeting.id == one.id:
+            yield f"{one.id}.must_not_meet: no other data set {meeting.id!r}"
