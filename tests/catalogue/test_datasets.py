@@ -32,7 +32,7 @@ LISTS = Lists(sources=sources(), licences=licences(), tables=score_tables())
 FORMATS = frozenset(discover("manako.formats", "FORMAT").items)
 CAULDRON = "HuggingFaceM4/the_cauldron"
 SMALL = """
-group = "small"
+group = { en = "small", ja = "小" }
 [[set]]
 id = "me/small"
 title = "Small"
@@ -262,5 +262,5 @@ def test_strict_keeps_the_published_and_drops_the_recalled() -> None:
 
 
 def test_every_file_is_read() -> None:
-    groups = {found.group for found in datasets()}
+    groups = {found.group.en for found in datasets()}
     assert len(groups) == len(list(DATASETS.glob("*.toml")))

@@ -154,7 +154,7 @@ class DataSet:
 
     id: str
     title: str
-    group: str
+    group: Words
     kind: Kind
     category: Category
     part_of: str = ""
@@ -256,7 +256,16 @@ def names_of(found: DataSet) -> Iterator[str]:
 
 def parts_of(whole: DataSet) -> tuple[DataSet, ...]:
     """The configurations of a set that have a record of their own."""
-    return tuple(found for found in datasets() if found.part_of == whole.id)
+    return _parts().get(whole.id, ())
+
+
+@cache
+def _parts() -> Mapping[str, tuple[DataSet, ...]]:
+    found: dict[str, tuple[DataSet, ...]] = {}
+    for part in datasets():
+        if part.part_of:
+            found[part.part_of] = (*found.get(part.part_of, ()), part)
+    return found
 
 
 def meetings(first: DataSet, second: DataSet) -> tuple[Met, ...]:

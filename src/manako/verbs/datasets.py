@@ -238,7 +238,7 @@ def _sizes(found: DataSet) -> dict[str, Any]:
 
 
 def _says(found: DataSet, text: str) -> bool:
-    words = (found.id, found.title, found.group, *found.aliases)
+    words = (found.id, found.title, found.group.en, found.group.ja, *found.aliases)
     return any(text.lower() in word.lower() for word in words)
 
 

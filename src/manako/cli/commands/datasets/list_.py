@@ -49,7 +49,7 @@ def _columns() -> Mapping[str, Callable[[DataSet, Texts], str]]:
     return {
         "id": lambda found, t: found.id,
         "title": lambda found, t: found.title,
-        "group": lambda found, t: found.group,
+        "group": lambda found, t: found.group.in_(t.lang),
         "kind": lambda found, t: t(f"datasets.kind.{found.kind}"),
         "category": lambda found, t: t(f"datasets.category.{found.category}"),
         "languages": lambda found, t: known(found.languages, lambda one: " ".join(one.value)),

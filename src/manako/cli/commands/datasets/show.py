@@ -82,7 +82,7 @@ def _rows(screen: Screen, found: DataSet, cited: Cited) -> Iterator[tuple[str, s
 
     t = screen.texts
     yield "datasets.column.title", found.title
-    yield "datasets.column.group", found.group
+    yield "datasets.column.group", found.group.in_(screen.lang)
     yield "datasets.aliases", ", ".join(found.aliases)
     yield "datasets.part_of", found.part_of
     yield "datasets.parts", ", ".join(part.config for part in parts_of(found))
