@@ -20,6 +20,7 @@ PROMISED = {
     "manako": "--help --lang --version",
     "manako quickstart": "--help --json --lang --out --set",
     "manako init": "DIR --help --json --lang",
+    "manako doctor": "NAMES --help --json --lang --matrix --method --model --strict",
     "manako models": "--help --lang",
     "manako models list": "TEXT --columns --commercial --help --input --json --lang --language "
     "--licence --max-parameters --max-size --runtime --sort --strict --survey --trainable",

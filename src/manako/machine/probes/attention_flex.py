@@ -59,7 +59,7 @@ def _try(device: torch.device, way: str) -> str:
 
 
 PROBE = torch_probe(
-    Words(ja="注意（FlexAttention）", en="attention (FlexAttention)"),
+    Words(ja="アテンション（FlexAttention）", en="attention (FlexAttention)"),
     look,
     place=32,
     limit_seconds=COMPILE_SECONDS,

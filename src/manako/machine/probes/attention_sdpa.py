@@ -87,4 +87,4 @@ def _by_hand() -> Iterator[torch.Tensor]:
     yield from (out.detach(), *torch.autograd.grad(out.square().sum(), q))
 
 
-PROBE = torch_probe(Words(ja="注意（SDPA）", en="attention (SDPA)"), look, place=30)
+PROBE = torch_probe(Words(ja="アテンション（SDPA）", en="attention (SDPA)"), look, place=30)

@@ -40,4 +40,4 @@ def look() -> Finding:
     )
 
 
-PROBE = torch_probe(Words(ja="注意（varlen）", en="attention (varlen)"), look, place=33)
+PROBE = torch_probe(Words(ja="アテンション（varlen）", en="attention (varlen)"), look, place=33)
