@@ -139,6 +139,18 @@ def misplaced(handler: Handler, well: Callable[[], None]) -> None:
     handler.say(206, (data[100:] + data)[: stop - start], place)
 
 
+def piece(change: Callable[[bytes], bytes]) -> Action:
+    """Name the right range, say no length, and send another piece."""
+
+    def action(handler: Handler, well: Callable[[], None]) -> None:
+        data = handler.world.commits[COMMIT][WEIGHTS]
+        start, stop = handler.range_of(len(data))
+        place = {"content-range": f"bytes {start}-{stop - 1}/{len(data)}"}
+        handler.say(206, change(data[start:stop]), place, length=-1)
+
+    return action
+
+
 def squeezed(handler: Handler, well: Callable[[], None]) -> None:
     """A body that was compressed on the way."""
     headers = {"content-encoding": "gzip", "x-repo-commit": COMMIT}
@@ -697,6 +709,24 @@ FAULTS = (
         how="asked for again",
         place="/blob/",
         requests=2,
+    ),
+    Fault(
+        what="a range without a length, whose body is too short, once",
+        work="headers",
+        begin=at(STORE, piece(lambda data: data[:100]), times=1),
+        how="asked for again",
+        place="/blob/",
+        requests=2,
+    ),
+    Fault(
+        what="a range without a length, whose body is too long",
+        work="headers",
+        begin=at(STORE, piece(lambda data: data + b"{}")),
+        error=WrongBytesError,
+        says="5,460 bytes came, expected 5,458",
+        how="after all attempts",
+        place="/blob/",
+        requests=3,
     ),
     Fault(
         what="the right range by name, bytes from elsewhere",

@@ -342,6 +342,15 @@ def test_no_token_goes_over_plain_http_to_another_machine() -> None:
         assert Hub(endpoint=endpoint, cache=Path(), token=TOKEN).is_safe_for_tokens == is_safe
 
 
+def test_it_is_not_sent_where_it_would_not_be_safe(
+    make_hub: MakeHub, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manako.hub.client.LOOPBACK", ())
+    resolve(ID, hub=make_hub(token=TOKEN))
+    assert world.asked
+    assert not any("authorization" in headers for _, _, headers in world.asked)
+
+
 def test_a_gated_repository_says_where_and_how(make_hub: MakeHub, world: World) -> None:
     world.when("/resolve/", status(403, {"x-error-code": "GatedRepo"}))
     for token, words in ((TOKEN, "a token was sent"), (None, "no token was sent")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manako.core.errors import InputError
+from manako.core.errors import InputError, WrongBytesError
 from manako.hub import cache
 from manako.hub.client import asked, try_often
 from manako.hub.files import address_of, check_announced, check_range
@@ -46,5 +46,7 @@ def _attempt(repo: Repo, file: RemoteFile, what: str, start: int, stop: int) -> 
             if len(body) > stop - start:
                 break
     if len(body) != stop - start:
-        raise Transient(f"{len(body):,} bytes came, expected {stop - start:,}")
+        raise Transient(
+            f"{len(body):,} bytes came, expected {stop - start:,}", final=WrongBytesError
+        )
     return bytes(body)
