@@ -158,6 +158,18 @@ def test_four_bits_train_in_less_and_several_gpus_share_the_weights() -> None:
     assert by_name(shared)["activations_language"] == by_name(lora)["activations_language"]
 
 
+def test_checkpoints_keep_the_inputs_of_the_layers_and_one_layer() -> None:
+    card = find_card(QWEN[1])
+    kept, again = (
+        by_name(needs(card, Job(method="lora", is_checkpointed=twice))) for twice in (False, True)
+    )
+    layers, width, tokens = 28, 3584, 2048
+    one_layer = -(-kept["activations_language"] // layers)
+    assert again.pop("activations_language") == tokens * width * layers * 4 + one_layer
+    kept.pop("activations_language")
+    assert again == kept
+
+
 def test_a_job_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="context_tokens must be at least 1, found 0"):
         Job(method="run", context_tokens=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +14,8 @@ from manako.plan.job import Bits, Job, Needs, count_parameters
 from manako.plan.machines import Budget
 from manako.plan.needs import needs
 
-Planned = Literal["family", "qlora", "gpus", "mac", "quantised"]
-"""What this version lacks: the architecture, training in four bits, sharing one model between GPUs,
+Planned = Literal["family", "qlora", "checkpointing", "gpus", "mac", "quantised"]
+"""What this version lacks: the architecture, training in four bits, gradient checkpointing, sharing one model between GPUs,
 training or running on a Mac's GPU, running quantised weights."""
 Tightness = Literal["easily", "well", "tightly"]
 EASY_SHARE, WELL_SHARE = 0.6, 0.85
@@ -74,12 +75,14 @@ def runtimes_for(card: Card, job: Job) -> tuple[RuntimeName, ...]:
 
 
 def forms(job: Job, budget: Budget) -> Iterator[Job]:
-    """The job in every form, the best first: more bits before fewer, one GPU before several."""
+    """The job in every form, the best first: more bits before fewer, one GPU before several, and on
+    as many GPUs nothing computed twice before checkpoints."""
     counts = (1, budget.count) if budget.count > 1 else (1,)
     every: tuple[Bits, ...] = (16,) if job.is_training else (16, 8, 4)
-    for bits in every:
-        for gpus in counts:
-            yield dataclasses.replace(job, bits=bits, gpus=gpus, device=budget.device)
+    ways = (False, True) if job.is_training else (False,)
+    for bits, gpus, twice in itertools.product(every, counts, ways):
+        form = dataclasses.replace(job, bits=bits, gpus=gpus, is_checkpointed=twice)
+        yield dataclasses.replace(form, device=budget.device)
 
 
 def find_fit(card: Card, job: Job, budget: Budget) -> Fit | Needs | None:
@@ -126,6 +129,8 @@ def _planned(card: Card, job: Job) -> Iterator[Planned]:
         yield "family"
     if job.method == "qlora":
         yield "qlora"
+    if job.is_checkpointed:
+        yield "checkpointing"
     if job.gpus > 1:
         yield "gpus"
     if job.device == "mac":

@@ -77,23 +77,26 @@ class Inventory:
     def weight_bytes(self, recipe: Recipe) -> int:
         """Bytes of the weights themselves: float32, but bfloat16 where they are frozen, the
         checkpoint has them so, and the run is under bfloat16 (`train/parts.shrink_frozen`)."""
-        return sum(w.parameters * self._width(w, recipe) for w in self.weights)
+        widths = self._widths(recipe)
+        return sum(w.parameters * widths[w.part] for w in self.weights)
 
     def cast_bytes(self, recipe: Recipe) -> int:
         """Bytes of the bfloat16 copies of float32 matrices that autocast makes and the backward
         pass keeps: those of every part that gradients pass through."""
         if not recipe.bf16:
             return 0
-        passed = _passed_parts(recipe)
-        matrices = [
-            w for w in self.weights if w.part in passed and (w.is_hidden_matrix or w.is_head)
-        ]
-        wide = [w for w in matrices if self._width(w, recipe) == FLOAT32_BYTES]
-        return sum(w.parameters for w in wide) * HALF_BYTES
+        passed, widths = _passed_parts(recipe), self._widths(recipe)
+        wide = {part for part in passed if widths[part] == FLOAT32_BYTES}
+        matrices = [w for w in self.weights if w.is_hidden_matrix or w.is_head]
+        return sum(w.parameters for w in matrices if w.part in wide) * HALF_BYTES
 
-    def _width(self, weight: Weight, recipe: Recipe) -> int:
-        is_frozen = recipe.part_settings()[weight.part].how != "full"
-        return HALF_BYTES if recipe.bf16 and self.is_half and is_frozen else FLOAT32_BYTES
+    def _widths(self, recipe: Recipe) -> dict[PartName, int]:
+        """Bytes of one weight, by part."""
+        can_shrink = recipe.bf16 and self.is_half
+        return {
+            part: HALF_BYTES if can_shrink and setting.how != "full" else FLOAT32_BYTES
+            for part, setting in recipe.part_settings().items()
+        }
 
     def state_parameters(self, recipe: Recipe) -> int:
         """Numbers that the optimizer keeps beside the trained weights."""

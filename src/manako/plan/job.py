@@ -25,7 +25,8 @@ class Job:
 
     pictures: (width, height) in pixels of the pictures of one conversation. pack_tokens: room of a
     pack; training only. context_tokens: prompt and answer; running only. bits: of the weights that
-    are run. gpus: GPUs that share the work. device: what it runs on.
+    are run. gpus: GPUs that share the work. is_checkpointed: activations of the decoder are computed
+    again in the backward pass; training only. device: what it runs on.
     """
 
     method: Method
@@ -35,6 +36,7 @@ class Job:
     lora_r: int = 16
     bits: Bits = 16
     gpus: int = 1
+    is_checkpointed: bool = False
     device: Device = "gpu"
 
     def __post_init__(self) -> None:

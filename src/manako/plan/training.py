@@ -60,6 +60,8 @@ def _memory(card: Card, job: Job, dims: Dims, pack: PackCost) -> dict[str, int]:
         parts = {name: parts[name] for name in named if name != "casts"}
     else:
         parts["logits"] = peaks[0] - sum(parts.values()) + parts["logits"]
+    if job.is_checkpointed and "activations_language" in parts:
+        parts["activations_language"] = _checkpointed(parts["activations_language"], dims, pack)
     if job.method == "qlora":
         parts["weights"] -= int(_hidden(inventory) * (HALF_BYTES - NF4_BYTES))
     if job.gpus > 1:
@@ -69,6 +71,14 @@ def _memory(card: Card, job: Job, dims: Dims, pack: PackCost) -> dict[str, int]:
         )
         parts["gathered"] = int(layer * GATHERED_LAYERS * HALF_BYTES)
     return parts
+
+
+def _checkpointed(kept_bytes: int, dims: Dims, pack: PackCost) -> int:
+    """What checkpointing leaves of the decoder's activations: the input of every layer, as float32
+    to be safe, and all of one layer, which is computed again (Chen et al., arXiv 1604.06174)."""
+    language = dims.shapes.language
+    inputs = pack.tokens * language.width * language.layers * FLOAT32_BYTES
+    return min(kept_bytes, inputs + math.ceil(kept_bytes / language.layers))
 
 
 def _hidden(inventory: Inventory) -> int:

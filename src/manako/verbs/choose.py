@@ -188,6 +188,7 @@ def memory_as_json(fit: Fit) -> dict[str, Any]:
         "fits": fit.tightness,
         "bits": needs.job.held_bits,
         "gpus": needs.job.gpus,
+        "is_checkpointed": needs.job.is_checkpointed,
         "tokens": needs.tokens,
         "picture_tokens": needs.picture_tokens,
         "terms": [

@@ -201,6 +201,8 @@ def _score(screen: Screen, place: Place) -> str:
 def _form(screen: Screen, needs: Needs) -> str:
     job = needs.job
     form = screen.texts("recommend.form.bits", bits=job.held_bits)
+    if job.is_checkpointed:
+        form = screen.texts("recommend.form.checkpoints", form=form)
     if job.gpus == 1:
         return form
     return screen.texts("recommend.form.gpus", form=form, gpus=job.gpus)
