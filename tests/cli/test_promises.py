@@ -24,7 +24,7 @@ PROMISED = {
     "manako models": "--help --lang",
     "manako models list": "TEXT --columns --commercial --help --input --json --lang --language "
     "--licence --max-parameters --max-size --runtime --sort --strict --survey --trainable",
-    "manako models refresh": "ID --folder --help --json --lang --revision",
+    "manako models refresh": "MODEL --folder --help --json --lang --revision",
     "manako models show": "MODEL --help --json --lang --strict",
     "manako models compare": "MODELS --help --image --json --lang --strict",
     "manako models tokens": "MODELS --all --help --image --json --lang --set --strict",
