@@ -61,5 +61,7 @@ def _step(device: torch.device, *, is_packed: bool) -> tuple[torch.Tensor, torch
 
 
 PROBE = torch_probe(
-    Words(ja="アテンション（詰めた会話、Manako）", en="attention (packed, Manako's)"), look, place=31
+    Words(ja="アテンション（詰めた会話、Manako）", en="attention (packed, Manako's)"),
+    look,
+    place=31,
 )

@@ -23,7 +23,14 @@ SHOWN = 6
 
 def look() -> Finding:
     """Nothing that answers and no program is no error; something else on its port is told."""
-    url = address(os.environ.get("OLLAMA_HOST", ""))
+    try:
+        url = address(os.environ.get("OLLAMA_HOST", ""))
+    except ValueError:
+        return does_not(
+            "OLLAMA_HOST がアドレスではない",
+            "OLLAMA_HOST is no address",
+            mends="export OLLAMA_HOST=127.0.0.1:11434",
+        )
     where = shown(url)
     try:
         version = ask(f"{url}/api/version", WAIT_SECONDS).json().get("version")
@@ -46,7 +53,7 @@ def look() -> Finding:
 
 def address(text: str) -> str:
     """The server's URL from OLLAMA_HOST, by Ollama's rules: scheme and port may be missing, and
-    0.0.0.0 (listen everywhere) is asked on this machine."""
+    0.0.0.0 (listen everywhere) is asked on this machine. Raises `ValueError` for what is none."""
     scheme, found, rest = text.strip().partition("://")
     if not found:
         scheme, rest = "http", text.strip()

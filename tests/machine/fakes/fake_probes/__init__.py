@@ -1,0 +1,1 @@
+"""Probes that misbehave, one file each, as a broken package would."""
