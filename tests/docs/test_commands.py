@@ -32,8 +32,12 @@ NOT_RUN = (
     ("make", "quickstart"),
     ("make", "test"),
     ("hf", "download", "Qwen/Qwen2-VL-2B-Instruct", "--local-dir", MODEL),
+    ("manako", "models", "refresh", "Qwen/Qwen2-VL-2B-Instruct"),
+    ("manako", "doctor"),
+    ("manako", "doctor", "--model", "Qwen2-VL-2B-Instruct", "--method", "lora"),
 )
-"""Commands that need a network or minutes; that the targets of `make` exist is tested elsewhere."""
+"""Commands that need a network or minutes, or try the whole machine: `tests/hub/` and
+`tests/machine/` run those; that the targets of `make` exist is tested elsewhere."""
 RUN = ("README.md", *(name for name in DOCUMENTS if name.startswith("docs/")))
 """README.ja.md has the same blocks (tests/docs/test_documents.py)."""
 
@@ -118,7 +122,11 @@ def prepare(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", RUN)
-def test_document_runs_as_written(document: str, project: Path) -> None:
+def test_document_runs_as_written(
+    document: str, project: Path, request: pytest.FixtureRequest
+) -> None:
+    if document == "docs/hub.md":
+        request.getfixturevalue("published")
     prepare(document)
     write_files(document)
     run_document(document)

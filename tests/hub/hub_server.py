@@ -87,6 +87,7 @@ class World:
     rules: list[Rule] = field(default_factory=list)
     asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     page_entries: int = 4
+    id: str = ID
     endpoint: str = ""
     storage: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -150,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
         return next(data for data in every if sha256(data) == digest)
 
     def _api(self, parts: list[str]) -> None:
-        if parts[1] != "models" or "/".join(parts[2:4]) != ID:
+        if parts[1] != "models" or "/".join(parts[2:4]) != self.world.id:
             self.say(401, b"{}", {"x-error-code": "RepoNotFound"})
         elif parts[4] == "revision":
             self._facts("/".join(parts[5:]))
@@ -163,7 +164,9 @@ class Handler(BaseHTTPRequestHandler):
             self.say(404, b"{}", {"x-error-code": "RevisionNotFound"})
             return
         siblings = [{"rfilename": path} for path in self.world.commits[commit]]
-        self.say_json({"id": ID, "sha": commit, "siblings": siblings, **self.world.facts})
+        self.say_json(
+            {"id": self.world.id, "sha": commit, "siblings": siblings, **self.world.facts}
+        )
 
     def _tree(self, commit: str) -> None:
         entries = [tree_entry(path, data) for path, data in self.world.commits[commit].items()]
