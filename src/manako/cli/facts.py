@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from manako.cli.screen import Screen
@@ -16,6 +16,12 @@ def known(fact: Any, show: Callable[[Any], str] | None = None) -> str:
         return ""
     text = show(fact) if show else str(fact.value)
     return f"{text}{mark_of(fact)}" if text else ""
+
+
+def settings_of(settings: Mapping[str, int]) -> str:
+    """Settings of an image-token rule; `grids` is a code of digits, not an amount."""
+    shown = (f"{name} {v}" if name == "grids" else f"{name} {v:,}" for name, v in settings.items())
+    return ", ".join(shown)
 
 
 def footnotes(screen: Screen, shown: Iterable[Any]) -> Iterator[str]:

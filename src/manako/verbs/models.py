@@ -131,8 +131,15 @@ def scores_in(card: Card, table: str) -> Scores | None:
 
 
 def languages_of(card: Card) -> tuple[str, ...]:
-    """The languages a model is known to handle."""
-    return card.languages.value if card.languages else ()
+    """The languages a model is said to handle, and those in which a score of it is known."""
+    said = card.languages.value if card.languages else ()
+    columns = [score_tables()[scores.table].columns for scores in card.scores]
+    scored = [
+        found[name].language
+        for found, scores in zip(columns, card.scores, strict=True)
+        for name in scores.values
+    ]
+    return tuple(dict.fromkeys((*said, *scored)))
 
 
 def licences_of(card: Card) -> tuple[str, ...]:

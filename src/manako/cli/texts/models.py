@@ -34,8 +34,8 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "Takes this (images: several at once); may be repeated.",
     ),
     "option.models.language": (
-        "この言語を扱うと書かれているもの（例: ja）。何度でも指定できる。",
-        "Known to handle this language (ja, en, ...); may be repeated.",
+        "この言語を扱うと書かれているか、この言語での成績があるもの（例: ja）。何度でも指定できる。",
+        "Said to handle this language, or scored in it (ja, en, ...); may be repeated.",
     ),
     "option.models.licence": (
         "このライセンスのもの（例: apache-2.0）。",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manako.cli.command import command, option
-from manako.cli.facts import Cited, footnotes
+from manako.cli.facts import Cited, footnotes, settings_of
 from manako.cli.screen import Screen
 from manako.cli.tables import make_table
 from manako.core.units import show_bytes, show_count
@@ -130,7 +130,7 @@ def _allows(screen: Screen, card: Card) -> str:
 
 
 def _rule(rule: Any) -> str:
-    settings = ", ".join(f"{name} {value:,}" for name, value in rule.settings.items())
+    settings = settings_of(rule.settings)
     return f"{rule.rule} ({settings})" if settings else str(rule.rule)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from manako.cli.command import command, option
-from manako.cli.facts import footnotes
+from manako.cli.facts import footnotes, settings_of
 from manako.cli.screen import Screen
 from manako.cli.tables import make_table
 from manako.core.errors import InputError
@@ -81,7 +81,7 @@ def _table(screen: Screen, counted: list[Costs]) -> Table:
         for header in (cost.picture.name, screen.texts("tokens.share")):
             table.add_column(header, justify="right", no_wrap=True)
     for costs in counted:
-        settings = ", ".join(f"{name} {value:,}" for name, value in costs.settings.items())
+        settings = settings_of(costs.settings)
         rule = f"{costs.rule} ({settings})" + RECALLED_MARK * costs.is_recalled
         cells = (cell for cost in costs.costs for cell in _cells(screen, costs, cost))
         table.add_row(costs.card.id, rule, *cells)
