@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from manako.machine.finding import Finding, works
 from manako.machine.machine import machine_of
+from manako.machine.probes import _torch, cpu, disk, memory, requirements
 from manako.machine.probes import compile as compile_probe
-from manako.machine.probes import cpu, disk, memory, requirements
 from manako.machine.run_probe import first_line, look
 from manako.machine.runner import GROUPS, PROBES, examine, probes
 
@@ -246,3 +248,80 @@ def test_errors_become_one_line() -> None:
     assert first_line("\n  a\nb") == "a"
     assert len(first_line("x" * 1000)) == 240
     assert look(f"{PROBES}.there_is_none").state == "does not"
+
+
+class FakeBackend:
+    """What `torch.cuda` looks like on a machine with two GPUs, or with a driver that fails."""
+
+    def __init__(self, count: int, error: str = "") -> None:
+        self.count, self.error = count, error
+
+    def is_available(self) -> bool:
+        return self.count > 0
+
+    def device_count(self) -> int:
+        return self.count
+
+    def get_device_properties(self, number: int) -> Any:
+        return SimpleNamespace(name=f"GPU {number}", total_memory=24_000_000_000)
+
+    def mem_get_info(self, number: int) -> tuple[int, int]:
+        return 23_000_000_000, 24_000_000_000
+
+    def get_device_capability(self, number: int) -> tuple[int, int]:
+        return 8, 9
+
+    def init(self) -> None:
+        if self.error:
+            raise RuntimeError(self.error)
+
+
+def look_at_fake(
+    monkeypatch: pytest.MonkeyPatch, backend: FakeBackend, *, is_present: bool, error: float = 0.0
+) -> Finding:
+    import torch
+
+    build = {"version": "2.13.0", "cuda": "13.0", "hip": None, "xpu": None}
+    monkeypatch.setattr(_torch, "build_of_torch", lambda: build)
+    monkeypatch.setattr(torch, "cuda", backend)
+    monkeypatch.setattr(_torch, "multiply_error", lambda device: error)
+    return _torch.look_at_backend(
+        "cuda", build="cuda", is_present=is_present, ja="GPU ", en="a GPU", tool="nvidia-smi"
+    )
+
+
+def test_gpus_are_described_and_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = look_at_fake(monkeypatch, FakeBackend(2), is_present=True)
+    assert found.state == "works"
+    assert found.why.en == "GPU 0 24 GB, GPU 1 24 GB"
+    assert found.facts["devices"][0] == {
+        "name": "GPU 0",
+        "memory_bytes": 24_000_000_000,
+        "free_bytes": 23_000_000_000,
+        "capability": "8.9",
+    }
+    wrong = look_at_fake(monkeypatch, FakeBackend(2), is_present=True, error=0.5)
+    assert (wrong.state, wrong.why.en) == ("does not", "GPU 0 multiplies wrongly (error 0.5)")
+
+
+def test_a_silent_gpu_says_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = "The NVIDIA driver on your system is too old"
+    found = look_at_fake(monkeypatch, FakeBackend(0, old), is_present=True)
+    assert (found.state, found.mends) == ("does not", "nvidia-smi")
+    assert old in found.why.en
+    quiet = look_at_fake(monkeypatch, FakeBackend(0), is_present=True)
+    assert "PyTorch does not see it" in quiet.why.en
+    assert look_at_fake(monkeypatch, FakeBackend(0), is_present=False).state == "not here"
+
+
+def test_a_gpu_build_without_a_gpu_asks_for_no_gpu_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build = {"version": "2.13.0", "cuda": "13.0", "hip": None, "xpu": None}
+    monkeypatch.setattr(_torch, "build_of_torch", lambda: build)
+    monkeypatch.setattr(_torch, "has_nvidia", lambda: False)
+    assert not _torch.can_use_gpu()
+    monkeypatch.setattr(_torch, "has_nvidia", lambda: True)
+    assert _torch.can_use_gpu()
+    monkeypatch.setattr(_torch, "build_of_torch", lambda: None)
+    assert not _torch.can_use_gpu()

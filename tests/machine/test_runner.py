@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from manako.core.errors import InputError
 from manako.machine.finding import Finding
 from manako.machine.runner import MAX_SAID_BYTES, examine, probes
 
@@ -98,13 +97,18 @@ def test_several_run_at_once_and_are_told_in_their_order(fakes: str) -> None:
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_a_file_that_is_no_probe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_no_probe_stops_none_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "torn_probes").mkdir()
     (tmp_path / "torn_probes" / "__init__.py").write_text("", encoding="utf-8")
     (tmp_path / "torn_probes" / "empty.py").write_text("", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(InputError, match="probe empty: AttributeError"):
-        probes("torn_probes")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert list(probes("torn_probes")) == ["empty"]
+    found = run("torn_probes", "empty")["empty"]
+    assert found.state == "does not"
+    assert "has no attribute 'PROBE'" in found.why.en
 
 
 def test_a_file_in_the_working_folder_stands_in_for_no_package(

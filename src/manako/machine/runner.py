@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manako.core.discovery import discover
-from manako.core.errors import InputError
 from manako.core.settings import build, plain
 from manako.core.words import Words
 from manako.machine.finding import Finding, Group, Probe, does_not
@@ -29,6 +28,7 @@ from manako.machine.run_probe import first_line
 
 PROBES = "manako.machine.probes"
 GROUPS: tuple[Group, ...] = ("machine", "numbers", "packages", "programs", "hub")
+LAST_PLACE = 99
 LOOK_SECONDS = 0.05
 """How often is asked whether a process has ended."""
 MAX_ANSWER_BYTES = 1_000_000
@@ -66,14 +66,21 @@ class _Running:
 
 
 def probes(package: str = PROBES) -> Mapping[str, Probe]:
-    """All probes by name, as they are shown. A file without a probe is an `InputError`."""
+    """All probes by name, as they are shown. A broken file is a probe whose process will say so."""
     found = discover(package, "PROBE")
-    if found.broken:
-        raise InputError("; ".join(f"probe {name}: {why}" for name, why in found.broken.items()))
+    items: dict[str, Probe] = {**found.items, **{name: _torn(name) for name in found.broken}}
     ordered = sorted(
-        found.items.items(), key=lambda item: (GROUPS.index(item[1].group), item[1].place, item[0])
+        items.items(), key=lambda item: (GROUPS.index(item[1].group), item[1].place, item[0])
     )
     return dict(ordered)
+
+
+def _torn(name: str) -> Probe:
+    return Probe(group="machine", title=Words(ja=name, en=name), look=_never, place=LAST_PLACE)
+
+
+def _never() -> Finding:
+    raise LookupError("a torn probe has no look; its module is imported in its own process")
 
 
 def examine(

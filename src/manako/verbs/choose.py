@@ -21,7 +21,7 @@ from manako.plan.machines import Budget, cpu_budget, gpu_budget, mac_budget
 from manako.plan.recommend import Answer, Place, recommend
 from manako.verbs.tokens import read_picture
 
-PROBES = ("memory", "cuda", "rocm", "mps")
+PROBES = ("memory", "cuda", "rocm", "xpu", "mps")
 """What the doctor is asked about this machine."""
 
 
@@ -56,7 +56,7 @@ def this_machine() -> Budget:
     from manako.machine.runner import examine
 
     found = {one.probe: one for one in examine(PROBES)}
-    for name in ("cuda", "rocm"):
+    for name in ("cuda", "rocm", "xpu"):
         sizes = [int(gpu["memory_bytes"]) for gpu in found[name].facts.get("devices", ())]
         if found[name].state == "works" and sizes:
             return gpu_budget(f"{len(sizes)}x{min(sizes)}B")

@@ -10,7 +10,7 @@ from typing import Any
 
 from manako.core.words import Words
 from manako.machine.finding import Finding, Probe, not_here, not_installed, works
-from manako.machine.probes._torch import best_device, build_of_torch, has_gpu_build
+from manako.machine.probes._torch import best_device, build_of_torch, can_use_gpu
 from manako.machine.run_probe import broken
 
 LIMIT_SECONDS = 60.0
@@ -51,7 +51,7 @@ def look_at_package(
     broken. attempt: does something small with it and tells in a word on what device.
     """
     if not is_there(module):
-        if needs_gpu and not has_gpu_build():
+        if needs_gpu and not can_use_gpu():
             return not_here(f"GPU 用: {use.ja}", f"for GPUs: {use.en}")
         return not_installed(use.ja, use.en, mends=install)
     version = version_of(distribution or module)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INSTALL_PAGE = "https://pytorch.org/get-started/locally/"
 INSTALL = "pip install 'torch>=2.11'"
-REPLACE = f"pip uninstall torch, then the line for this machine from {INSTALL_PAGE}"
+REPLACE = f"pip uninstall torch  # {INSTALL_PAGE}"
 BACKENDS = ("cuda", "xpu", "mps")
 """Device types of PyTorch, best first; ROCm calls itself cuda."""
 
@@ -59,17 +59,37 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
-def has_gpu_build() -> bool:
-    """Whether PyTorch is built for a GPU on which Triton compiles; a probe needs no import then."""
-    found = build_of_torch()
-    return found is not None and any(found[name] for name in ("cuda", "hip", "xpu"))
+def has_nvidia() -> bool:
+    """Whether the system shows an NVIDIA GPU; `/dev/dxg` is WSL's."""
+    files = ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg")
+    return any_exists(*files) or has_program("nvidia-smi")
 
 
-def look_at_backend(name: str, *, build: str, is_present: bool, ja: str, en: str) -> Finding:
+def has_amd() -> bool:
+    """Whether the system shows an AMD GPU that ROCm knows."""
+    return any_exists("/dev/kfd") or has_program("rocm-smi", "rocminfo")
+
+
+def has_intel() -> bool:
+    """Whether Intel's tool is there; the driver alone also serves a processor's own small GPU."""
+    return has_program("xpu-smi")
+
+
+def can_use_gpu() -> bool:
+    """Whether a GPU and a PyTorch for it are there, told without importing it. The ordinary package
+    on Linux is built for CUDA, so the build alone says nothing."""
+    found = build_of_torch() or {}
+    present = {"cuda": has_nvidia, "hip": has_amd, "xpu": has_intel}
+    return any(found.get(name) and is_there() for name, is_there in present.items())
+
+
+def look_at_backend(
+    name: str, *, build: str, is_present: bool, ja: str, en: str, tool: str
+) -> Finding:
     """Whether the devices of one backend compute.
 
     name: PyTorch's device type. build: the field of `torch.version` that tells a build for it.
-    is_present: the system shows such hardware. ja, en: the hardware in words.
+    is_present: the system shows such hardware. ja, en: the hardware in words. tool: the driver's program.
     """
     found = build_of_torch()
     if found is None:
@@ -84,17 +104,17 @@ def look_at_backend(name: str, *, build: str, is_present: bool, ja: str, en: str
             mends=REPLACE,
             torch=version,
         )
-    return _tried(name, is_present, ja, en)
+    return _tried(name, is_present, ja, en, tool)
 
 
-def _tried(name: str, is_present: bool, ja: str, en: str) -> Finding:
+def _tried(name: str, is_present: bool, ja: str, en: str, tool: str) -> Finding:
     import torch
 
     module = getattr(torch, name)
     if not module.is_available():
         if not is_present:
             return not_here(f"{ja}は見つからない", f"no {en} was found", torch=torch.__version__)
-        return _silent(module, ja, en)
+        return _silent(module, ja, en, tool)
     devices = [described(name, number) for number in range(module.device_count())]
     for number in range(len(devices)):
         if (wrong := multiply_error(torch.device(name, number))) > 1e-2:
@@ -107,16 +127,17 @@ def _tried(name: str, is_present: bool, ja: str, en: str) -> Finding:
     return works(words, words, devices=devices, torch=torch.__version__)
 
 
-def _silent(module: Any, ja: str, en: str) -> Finding:
-    """Hardware and build are there, and PyTorch does not see it: its own error says most."""
+def _silent(module: Any, ja: str, en: str, tool: str) -> Finding:
+    """Hardware and build are there, and PyTorch does not see it: its own error says most, and the
+    driver's own tool the rest."""
     try:
         module.init()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
-        return broken(error, mends="look at the driver (nvidia-smi, rocm-smi, xpu-smi)")
+        return broken(error, mends=tool)
     return does_not(
-        f"{ja}があるのに、PyTorch からは見えない",
-        f"there is {en}, and PyTorch does not see it",
-        mends="look at the driver (nvidia-smi, rocm-smi, xpu-smi)",
+        f"{ja}があるのに、PyTorch からは見えない。ドライバーを確かめる",
+        f"there is {en}, and PyTorch does not see it: look at the driver",
+        mends=tool,
     )
 
 

@@ -81,7 +81,7 @@ def install_line() -> str:
     if platform.system() == "Darwin":
         return "xcode-select --install"
     found = (line for program, line in INSTALLS.items() if shutil.which(program))
-    return next(found, "install g++ or clang++ with the system's package manager")
+    return next(found, "g++")
 
 
 PROBE = torch_probe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manako.core.words import Words
 from manako.machine.finding import TORCH_LIMIT_SECONDS, Finding, Probe
-from manako.machine.probes._torch import any_exists, has_program, look_at_backend
+from manako.machine.probes._torch import has_nvidia, look_at_backend
 
 
 def look() -> Finding:
@@ -12,10 +12,10 @@ def look() -> Finding:
     return look_at_backend(
         "cuda",
         build="cuda",
-        is_present=any_exists("/dev/nvidia0", "/proc/driver/nvidia/version")
-        or has_program("nvidia-smi"),
+        is_present=has_nvidia(),
         ja="NVIDIA の GPU ",
         en="NVIDIA GPU",
+        tool="nvidia-smi",
     )
 
 

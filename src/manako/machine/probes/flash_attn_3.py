@@ -17,7 +17,7 @@ def look() -> Finding:
             ja="FlashAttention 3（Hopper 専用）。Manako は使わない",
             en="FlashAttention 3 (Hopper alone); Manako does without",
         ),
-        install="build it: https://github.com/Dao-AILab/flash-attention (hopper/)",
+        install="https://github.com/Dao-AILab/flash-attention/tree/main/hopper",
         needs_gpu=True,
         attempt=lambda: attend("flash_attn_interface"),
     )

@@ -42,9 +42,10 @@ def look() -> Finding:
 
 def _unreached(where: str, reason: str) -> Finding:
     return does_not(
-        f"{where} に届かない（{reason}）。手元のファイルは使える",
-        f"{where} is not reached ({reason}); files on this machine still work",
-        mends="check network, proxy (HTTPS_PROXY) and HF_ENDPOINT",
+        f"{where} に届かない（{reason}）。手元のファイルは使える。届くはずなら、"
+        "ネットワーク、HTTPS_PROXY、HF_ENDPOINT を確かめる",
+        f"{where} is not reached ({reason}); files on this machine still work. If it should be: "
+        "look at the network, HTTPS_PROXY and HF_ENDPOINT",
         url=where,
     )
 

@@ -21,7 +21,7 @@ def look() -> Finding:
         return not_installed(
             "GGUF を動かすプログラム（llama-server など）",
             "programs that run GGUF (llama-server and others)",
-            mends="see https://github.com/ggml-org/llama.cpp/blob/master/docs/install.md",
+            mends="https://github.com/ggml-org/llama.cpp/blob/master/docs/install.md",
         )
     try:
         version = _version(there[0])

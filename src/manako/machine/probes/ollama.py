@@ -17,7 +17,7 @@ PORT = 11434
 WAIT_SECONDS = 2.0
 ASK_SECONDS = 8.0
 """All models together are asked about their abilities for so long."""
-DOWNLOAD = "see https://ollama.com/download"
+DOWNLOAD = "https://ollama.com/download"
 SHOWN = 6
 
 

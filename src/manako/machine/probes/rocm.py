@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manako.core.words import Words
 from manako.machine.finding import TORCH_LIMIT_SECONDS, Finding, Probe
-from manako.machine.probes._torch import any_exists, has_program, look_at_backend
+from manako.machine.probes._torch import has_amd, look_at_backend
 
 
 def look() -> Finding:
@@ -12,9 +12,10 @@ def look() -> Finding:
     return look_at_backend(
         "cuda",
         build="hip",
-        is_present=any_exists("/dev/kfd") or has_program("rocm-smi", "rocminfo"),
+        is_present=has_amd(),
         ja="AMD の GPU（ROCm）",
         en="AMD GPU (ROCm)",
+        tool="rocm-smi",
     )
 
 

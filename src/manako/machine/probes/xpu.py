@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manako.core.words import Words
 from manako.machine.finding import TORCH_LIMIT_SECONDS, Finding, Probe
-from manako.machine.probes._torch import has_program, look_at_backend
+from manako.machine.probes._torch import has_intel, look_at_backend
 
 
 def look() -> Finding:
@@ -12,9 +12,10 @@ def look() -> Finding:
     return look_at_backend(
         "xpu",
         build="xpu",
-        is_present=has_program("xpu-smi"),  # the driver alone also serves a processor's own GPU
+        is_present=has_intel(),
         ja="Intel の GPU（XPU）",
         en="Intel GPU (XPU)",
+        tool="xpu-smi",
     )
 
 
