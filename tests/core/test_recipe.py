@@ -39,6 +39,8 @@ def test_a_source_is_named_after_its_folder() -> None:
         ({"pack_tokens": 0}, "pack_tokens must be above 0"),
         ({"num_train_epochs": 0}, "num_train_epochs"),
         ({"lr_decay_ratio": 1.5}, "lr_decay_ratio"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "would hold no rate"),
+        ({"lr_decay_type": "linear"}, "says nothing under lr_scheduler_type: cosine"),
         ({"train": {"vison": "frozen"}}, "vison; the parts are vision, projector, language"),
         ({"train": {"language": "fast"}}, "train.language is 'fast'"),
         ({"train": {"language": "-1e-4"}}, "train.language is '-1e-4'"),

@@ -123,8 +123,10 @@ class Recipe:
     muon_momentum: of Muon.
     muon_adamw_ratio: with `optim: muon`, the rate of the tensors that AdamW trains (embeddings,
         head, one-dimensional), relative to their part's rate.
-    lr_scheduler_type: how the rate falls: `cosine`, `linear`, or not (`constant`).
+    lr_scheduler_type: how the rate falls: `cosine`, `linear`, or not (`constant`);
+        `warmup_stable_decay` holds it and lets it fall at the end, as `lr_decay_type` says.
     lr_decay_ratio: share of the steps, at the end, over which the rate falls; 1 means all.
+    lr_decay_type: with `warmup_stable_decay`, how it falls: `cosine`, `linear` or `1-sqrt`.
     warmup_steps: steps, or a share of them when below 1.
     bf16: compute in bfloat16; what is trained stays float32.
     seed: of the order of rows, of fresh adapters and of dropout.
@@ -164,8 +166,9 @@ class Recipe:
     max_grad_norm: float = 1.0
     muon_momentum: float = 0.95
     muon_adamw_ratio: float = 1.0
-    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "warmup_stable_decay"] = "cosine"
     lr_decay_ratio: float = 1.0
+    lr_decay_type: Literal["cosine", "linear", "1-sqrt"] = "cosine"
     warmup_steps: float = 0
     bf16: bool = False
     seed: int = 0
@@ -187,11 +190,27 @@ class Recipe:
         _at_least_zero("warmup_steps", self.warmup_steps)
         _at_least_zero("dataloader_num_workers", self.dataloader_num_workers)
         _at_least_zero("cpu_threads", self.cpu_threads)
-        if not 0 < self.lr_decay_ratio <= 1:
-            raise RecipeError(f"lr_decay_ratio must lie in (0, 1], found {self.lr_decay_ratio}")
+        self._check_schedule()
         self._check_sources()
         self._check_methods()
         self._check_reports()
+
+    def _check_schedule(self) -> None:
+        if not 0 < self.lr_decay_ratio <= 1:
+            raise RecipeError(f"lr_decay_ratio must lie in (0, 1], found {self.lr_decay_ratio}")
+        is_wsd = self.lr_scheduler_type == "warmup_stable_decay"
+        if is_wsd and self.lr_decay_ratio == 1:
+            raise RecipeError(
+                "lr_scheduler_type: warmup_stable_decay with lr_decay_ratio 1 would hold no rate",
+                next_step="set lr_decay_ratio to the share of the steps over which it falls, "
+                "such as 0.2",
+            )
+        if not is_wsd and self.lr_decay_type != "cosine":
+            raise RecipeError(
+                f"lr_decay_type: {self.lr_decay_type} says nothing under "
+                f"lr_scheduler_type: {self.lr_scheduler_type}",
+                next_step="set lr_scheduler_type: warmup_stable_decay, or leave lr_decay_type out",
+            )
 
     def _check_sources(self) -> None:
         if not self.data:

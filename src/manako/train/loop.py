@@ -170,6 +170,7 @@ def _rate_factor(run: Run) -> float:
         kind=run.recipe.lr_scheduler_type,
         warmup_steps=run.recipe.warmup_steps,
         decay_ratio=run.recipe.lr_decay_ratio,
+        decay_type=run.recipe.lr_decay_type,
     )
 
 
