@@ -2,7 +2,7 @@
 
 Whole processes, paired: the commands take turns, so that a busy moment strikes all of them. Beside
 Manako's stand an empty interpreter and `hf`, the Hub's own command line, which is installed with it.
-"""  # noqa: INP001 - a script, part of no package
+"""
 
 from __future__ import annotations
 

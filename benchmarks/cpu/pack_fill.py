@@ -2,7 +2,7 @@
 
 Made-up mixes of conversation lengths, packed window by window as the loader does, beside what would
 be reached if each window were closed for itself (what its emptiest pack lacks is then lost).
-"""  # noqa: INP001 - a script, part of no package
+"""
 
 from __future__ import annotations
 

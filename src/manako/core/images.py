@@ -61,8 +61,8 @@ def decode_rgb(data: bytes, *, name: str = "") -> np.ndarray[Any, np.dtype[np.ui
     with _open(data, name) as picture:
         try:
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            return np.array(_to_rgb(upright), dtype=np.uint8)
+            ImageOps.exif_transpose(picture, in_place=True)
+            return np.array(_to_rgb(picture), dtype=np.uint8)
         except (MemoryError, ImageError):
             raise
         except Exception as error:  # as above
@@ -171,4 +171,4 @@ def _to_rgb(picture: PillowImage) -> PillowImage:
         rgba = picture.convert("RGBA")
         paper = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(paper, rgba).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it

@@ -68,7 +68,8 @@ def normalise(pixels: Tensor, rule: PixelRule) -> Tensor:
         shape = (1, -1) + (1,) * (pixels.ndim - 2)
         mean = torch.tensor(rule.mean, device=pixels.device) * (1.0 / rule.scale)
         std = torch.tensor(rule.std, device=pixels.device) * (1.0 / rule.scale)
-        pixels = (pixels.float() - mean.view(shape)) / std.view(shape)
+        # In place: fresh buffers of this size cost a CPU more than the arithmetic.
+        pixels = pixels.float().sub_(mean.view(shape)).div_(std.view(shape))
     if rule.temporal_copies:
         still = pixels.unsqueeze(2).expand(-1, -1, rule.temporal_copies, -1, -1)
         pixels = still.flatten(1)

@@ -17,7 +17,10 @@ Uint8 = NDArray[np.uint8]
 
 
 def resize_torch_aa(pixels_HWC: Uint8, width: int, height: int, *, mode: str = "bicubic") -> Uint8:
-    """uint8 [H, W, 3] → uint8 [height, width, 3] by torch's antialiased kernel."""
+    """uint8 [H, W, 3] → uint8 [height, width, 3] by torch's antialiased kernel.
+
+    The result is a view of the planes that the kernel writes, which `cut_patches` copies anyway.
+    """
     if pixels_HWC.shape[:2] == (height, width):
         return pixels_HWC
     import torch
@@ -27,7 +30,7 @@ def resize_torch_aa(pixels_HWC: Uint8, width: int, height: int, *, mode: str = "
     resized = functional.interpolate(
         picture, size=(height, width), mode=mode, antialias=True, align_corners=False
     )
-    return resized.squeeze(0).permute(1, 2, 0).contiguous().numpy()
+    return resized.squeeze(0).permute(1, 2, 0).numpy()
 
 
 def cut_patches(pixels_HWC: Uint8, *, patch: int, merge: int) -> NDArray[Any]:
@@ -38,7 +41,10 @@ def cut_patches(pixels_HWC: Uint8, *, patch: int, merge: int) -> NDArray[Any]:
     """
     height, width, channels = pixels_HWC.shape
     side = patch * merge
-    blocks = pixels_HWC.reshape(
-        height // side, merge, patch, width // side, merge, patch, channels
-    ).transpose(0, 3, 1, 4, 6, 2, 5)
-    return np.ascontiguousarray(blocks).reshape(-1, channels, patch, patch)
+    planes_CHW = np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1))
+    # A patch's row moves as one item of `patch` bytes, several times as quick as byte by byte.
+    rows = planes_CHW.view(f"V{patch}")
+    blocks = rows.reshape(channels, height // side, merge, patch, width // side, merge).transpose(
+        1, 4, 2, 5, 0, 3
+    )
+    return np.ascontiguousarray(blocks).view(np.uint8).reshape(-1, channels, patch, patch)

@@ -1,0 +1,147 @@
+"""TRL as it is used on the same data: its collator, its trainer, the same pictures.
+
+The published processor of Qwen2-VL asks for a video part, which wants torchvision. Here it is opened
+without. Pictures then go through Pillow, or, with `use_torchvision`, through torchvision's
+transforms, which are quicker and give exactly our pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+
+def use_torchvision(folder: Path) -> None:
+    """Let transformers find the torchvision in `folder`; call it before transformers is imported.
+
+    `pip install --no-deps --target FOLDER torchvision==0.28.0`, for measurements only: a build that
+    does not fit this torch lacks its compiled operators, of which only the declarations are needed.
+    """
+    import torch
+
+    sys.path.insert(0, str(folder))
+    library = torch.library.Library("torchvision", "DEF")
+    for schema in (
+        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    ):
+        library.define(schema)
+    _KEPT.append(library)
+
+
+_KEPT: list[Any] = []
+"""A library's declarations end with the object."""
+
+
+def quiet() -> None:
+    """TRL, transformers and datasets talk about their own affairs; nothing is fetched."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+
+
+def open_dataset(folder: Path, cache: Path) -> Any:
+    """The stored rows as `datasets` shows them, with the two columns that TRL reads."""
+    from datasets import load_dataset
+
+    return load_dataset(str(folder), split="train", cache_dir=str(cache)).select_columns(
+        ["messages", "images"]
+    )
+
+
+def open_processor(folder: Path, *, backend: str, max_pixels: int | None = None) -> Any:
+    """transformers' processor without its video part. backend: `pil` or `torchvision`."""
+    from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
+
+    class WithoutVideo(Qwen2VLProcessor):  # type: ignore[misc]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return ["image_processor", "tokenizer"]
+
+    processor = WithoutVideo.from_pretrained(str(folder), backend=backend)
+    if max_pixels is not None:
+        images = processor.image_processor
+        images.size = {"shortest_edge": images.size["shortest_edge"], "longest_edge": max_pixels}
+    return processor
+
+
+def open_collator(processor: Any) -> Any:
+    """The collator that SFTTrainer takes for pictures, with its defaults."""
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    return DataCollatorForVisionLanguageModeling(processor)
+
+
+class CountedCollator:
+    """A collator that notes what its batches hold; it must run in the trainer's own process."""
+
+    def __init__(self, collator: Any) -> None:
+        self._collator = collator
+        self.tokens: list[int] = []
+        self.room: list[int] = []
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self._collator(rows)
+        self.tokens.append(int(batch["attention_mask"].sum()))
+        self.room.append(batch["attention_mask"].numel())
+        return batch
+
+
+def train(
+    model: Any,
+    dataset: Any,
+    processor: Any,
+    out: Path,
+    *,
+    batch_rows: int,
+    steps: int,
+    warmup_steps: int,
+    **settings: Any,
+) -> dict[str, float]:
+    """SFTTrainer for `steps` steps; real tokens (padding not counted), their room and seconds of
+    those after the first `warmup_steps`."""
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    class Clock(TrainerCallback):
+        ends: list[float] = []  # noqa: RUF012 - one trainer, one class
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.ends.append(time.perf_counter())
+
+    clock, collator = Clock(), CountedCollator(open_collator(processor))
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(out),
+            max_steps=steps,
+            per_device_train_batch_size=batch_rows,
+            gradient_checkpointing=False,
+            lr_scheduler_type="constant",
+            optim="adamw_torch_fused",
+            max_length=None,
+            logging_steps=1,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            **settings,
+        ),
+        train_dataset=dataset,
+        processing_class=processor,
+        data_collator=collator,
+    )
+    trainer.remove_callback("PrinterCallback")
+    trainer.train()
+    timed = slice(warmup_steps, steps)
+    return {
+        "tokens": sum(collator.tokens[timed]),
+        "room": sum(collator.room[timed]),
+        "seconds": clock.ends[steps - 1] - clock.ends[warmup_steps - 1],
+    }
