@@ -56,7 +56,7 @@ documents for their size; and those of late 2025 and 2026, for which hardly a co
         "call": "How to call a model",
         "call_intro": """\
 The wish was one call, with pictures and texts in any order. It is this call, on every model that Manako can
-open: in this version the Qwen2-VL family, and `mini`, which comes with it.""",
+open: in this version the families Qwen2-VL and Qwen2.5-VL, and `mini`, which comes with it.""",
         "call_shell": "The same from the shell; a part is a text, or `@` and the path of a picture:",
         "advice": "Advice and warnings",
         "advice_intro": """\
@@ -139,7 +139,7 @@ Manako は、一つのメモから始まりました。最初の利用者が **V
         "call": "モデルの呼び出し方",
         "call_intro": """\
 望まれていたのは、画像と文をどんな順でも渡せる、たった一つの呼び出しでした。Manako で開けるモデルなら、そのとおりに書けます。
-この版で開けるのは Qwen2-VL の系列と、同梱の `mini` です。""",
+この版で開けるのは Qwen2-VL と Qwen2.5-VL の系列、それに同梱の `mini` です。""",
         "call_shell": "シェルからも同じです。文はそのまま、画像は `@` に続けてパスを書きます。",
         "advice": "助言と注意",
         "advice_intro": """\

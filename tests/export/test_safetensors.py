@@ -203,12 +203,12 @@ def test_a_full_disk_leaves_nothing(
 
     from transformers import GenerationConfig, PreTrainedModel
 
-    from manako.families import qwen2_vl
+    from manako.families._shared import qwen
 
     places: dict[str, tuple[Any, str]] = {
         "weights": (PreTrainedModel, "save_pretrained"),
         "generation": (GenerationConfig, "to_json_file"),
-        "processor": (qwen2_vl, "copy_text_files"),
+        "processor": (qwen, "copy_text_files"),
         "record": (safetensors, "write_record"),
     }
     before = fingerprint(lively)

@@ -17,8 +17,9 @@ from manako.core.conversation import Conversation, Image, Message
 from manako.core.errors import BatchError, CheckpointError, ImageError, RecipeError, RowError
 from manako.core.example import Pack
 from manako.core.files import read_json, write_json
+from manako.families._shared.qwen import ImageSettings, image_tokens
 from manako.families._shared.sizes import qwen_size
-from manako.families.qwen2_vl import FAMILY, ImageSettings, image_tokens
+from manako.families.qwen2_vl import FAMILY
 
 SIDES = st.integers(1, 3000)
 

@@ -117,11 +117,11 @@ def test_law_5_sees_a_count_that_is_off_by_one_row(
 ) -> None:
     from dataclasses import replace
 
-    from manako.families import qwen2_vl
+    from manako.families._shared import qwen
 
-    original = qwen2_vl._cost
+    original = qwen._cost
     monkeypatch.setattr(
-        qwen2_vl,
+        qwen,
         "_cost",
         lambda *size: replace(
             original(*size), tokens=original(*size).tokens + original(*size).columns
@@ -165,16 +165,16 @@ def test_law_7_sees_conversations_that_see_each_other(
 
 def test_law_7_sees_positions_that_run_on(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotary positions are relative, so a shift alone is harmless: a gap inside is not."""
-    from manako.families.qwen2_vl import Qwen2VLProcessor
+    from manako.families._shared.qwen import QwenProcessor
 
-    original = Qwen2VLProcessor.positions
+    original = QwenProcessor.positions
 
     def with_gap(self: Any, example: Any) -> Any:
         positions = original(self, example).copy()
         positions[:, example.tokens // 2 :] += 7
         return positions
 
-    monkeypatch.setattr(Qwen2VLProcessor, "positions", with_gap)
+    monkeypatch.setattr(QwenProcessor, "positions", with_gap)
     assert verdict_of(Subject(tiny_qwen), 7).state == "fails"
 
 
@@ -252,9 +252,9 @@ def test_law_11_sees_a_wrong_card(tiny_qwen: Path, monkeypatch: pytest.MonkeyPat
 def test_law_13_sees_a_family_that_asks_for_nothing(
     tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from manako.families.qwen2_vl import Qwen2VLProcessor
+    from manako.families._shared.qwen import QwenProcessor
 
-    monkeypatch.setattr(Qwen2VLProcessor, "require", lambda self, inputs: None)
+    monkeypatch.setattr(QwenProcessor, "require", lambda self, inputs: None)
     assert verdict_of(Subject(tiny_qwen), 13).state == "fails"
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PartName = Literal["vision", "projector", "language"]
 PARTS: tuple[PartName, ...] = ("vision", "projector", "language")
 AttentionRule = Literal["causal", "image_blocks", "soft_capped", "segment_split"]
+VisionBlock = Literal["plain", "gated"]
 PixelReference = Literal["torch_aa", "pil", "float_interpolate"]
 
 
@@ -139,6 +140,7 @@ class Family:
     parts: parameter-name prefixes of each part; the longest prefix that matches decides.
     adapter_targets: per part, a regular expression that matches whole names of linear modules.
     model_class: `transformers` class that holds the weights.
+    vision_block: `plain` has LayerNorm and a two-layer MLP, `gated` RMSNorm and a gated MLP.
     required_inputs: keys of `model_inputs` without which the model fails, or goes wrong silently.
     image_tokens: (width, height, the processor's `settings`) → tokens of a picture.
     make_tiny: writes a tiny random checkpoint with the published file layout into a folder.
@@ -158,6 +160,7 @@ class Family:
     open: Callable[[Path], Processor]
     make_tiny: Callable[..., None]
     tiny_sources: Sources
+    vision_block: VisionBlock = "plain"
     takes_images: bool = True
     to_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     from_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None

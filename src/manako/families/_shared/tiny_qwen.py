@@ -1,8 +1,9 @@
-"""Tiny random checkpoints of the Qwen2-VL architecture, in the published file layout.
+"""Tiny random checkpoints of Qwen2-VL and Qwen2.5-VL, in the published file layout.
 
 For tests, and as the starting point of the quickstart's model. The layout follows
-Qwen/Qwen2-VL-2B-Instruct: a flat config.json, `preprocessor_config.json`, `tokenizer.json`,
-`chat_template.json`, `generation_config.json`, safetensors with the published key names.
+Qwen/Qwen2-VL-2B-Instruct and Qwen/Qwen2.5-VL-3B-Instruct, which have the same files: a flat
+config.json, `preprocessor_config.json`, `tokenizer.json`, `chat_template.json`,
+`generation_config.json`, safetensors with the published key names.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from manako.core.files import write_json
 
@@ -74,15 +75,19 @@ DEFAULT_CORPUS = (
 class TinyQwen:
     """Sizes and settings of a tiny model; the defaults make about 100,000 parameters.
 
+    A subclass names the architecture and says what its vision tower is.
+
     corpus: text the tokenizer is trained on; vocabulary: entries at most, control tokens included.
     system_turn: whether the template writes Qwen2-VL's default system turn where there is none.
     """
+
+    model_type: ClassVar[str]
+    model_class: ClassVar[str]
 
     seed: int = 0
     vision_width: int = 32
     vision_layers: int = 2
     vision_heads: int = 4
-    vision_mlp_ratio: int = 2
     width: int = 32
     layers: int = 2
     heads: int = 4
@@ -105,11 +110,63 @@ class TinyQwen:
     def chat_template(self) -> str:
         return CHAT_TEMPLATE if self.system_turn else CHAT_TEMPLATE.replace(DEFAULT_SYSTEM_TURN, "")
 
+    def vision_config(self) -> dict[str, Any]:
+        """The part of config.json about the vision tower."""
+        return {
+            "depth": self.vision_layers,
+            "num_heads": self.vision_heads,
+            "initializer_range": self.initializer_range,
+            "in_chans": 3,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "spatial_patch_size": 14,
+            "temporal_patch_size": 2,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyQwen2(TinyQwen):
+    """Qwen2-VL."""
+
+    model_type: ClassVar[str] = "qwen2_vl"
+    model_class: ClassVar[str] = "Qwen2VLForConditionalGeneration"
+
+    vision_mlp_ratio: int = 2
+
+    def vision_config(self) -> dict[str, Any]:
+        widths = {"embed_dim": self.vision_width, "hidden_size": self.width}
+        return {**super().vision_config(), **widths, "mlp_ratio": self.vision_mlp_ratio}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyQwen25(TinyQwen):
+    """Qwen2.5-VL. window_size: pixels; published models have 112, here pictures are smaller.
+    full_blocks: vision blocks that attend to the whole picture."""
+
+    model_type: ClassVar[str] = "qwen2_5_vl"
+    model_class: ClassVar[str] = "Qwen2_5_VLForConditionalGeneration"
+
+    vision_ffn_width: int = 48
+    window_size: int = 56
+    full_blocks: tuple[int, ...] = (1,)
+
+    def vision_config(self) -> dict[str, Any]:
+        return {
+            **super().vision_config(),
+            "hidden_act": "silu",
+            "hidden_size": self.vision_width,
+            "intermediate_size": self.vision_ffn_width,
+            "out_hidden_size": self.width,
+            "window_size": self.window_size,
+            "fullatt_block_indexes": list(self.full_blocks),
+            "tokens_per_second": 2,
+        }
+
 
 def write_checkpoint(folder: Path, tiny: TinyQwen) -> None:
     """Write config, tokenizer, template, processor settings and random weights into `folder`."""
     import torch
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+    import transformers
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(tiny.corpus, vocabulary=tiny.vocabulary)
@@ -118,7 +175,8 @@ def write_checkpoint(folder: Path, tiny: TinyQwen) -> None:
     write_small_files(folder, tiny, tokenizer, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(tiny.seed)
-        model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config))
+        model_class = getattr(transformers, tiny.model_class)
+        model = model_class(model_class.config_class(**config))
     _save_published(folder, model, tie=tiny.tie_embeddings)
 
 
@@ -149,11 +207,11 @@ def train_tokenizer(corpus: Iterable[str], *, vocabulary: int) -> Tokenizer:
 
 
 def flat_config(tiny: TinyQwen, tokenizer: Tokenizer) -> dict[str, Any]:
-    """config.json with text fields at the top, as the published Qwen2-VL files have it."""
+    """config.json with text fields at the top, as the published files have it."""
     ids = {token: tokenizer.token_to_id(token) for token in CONTROL_TOKENS}
     return {
-        "architectures": ["Qwen2VLForConditionalGeneration"],
-        "model_type": "qwen2_vl",
+        "architectures": [tiny.model_class],
+        "model_type": tiny.model_type,
         "attention_dropout": 0.0,
         "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"],
@@ -178,19 +236,7 @@ def flat_config(tiny: TinyQwen, tokenizer: Tokenizer) -> dict[str, Any]:
         "use_cache": True,
         "use_sliding_window": False,
         "vocab_size": tokenizer.get_vocab_size(),
-        "vision_config": {
-            "depth": tiny.vision_layers,
-            "embed_dim": tiny.vision_width,
-            "hidden_size": tiny.width,
-            "initializer_range": tiny.initializer_range,
-            "mlp_ratio": tiny.vision_mlp_ratio,
-            "num_heads": tiny.vision_heads,
-            "in_chans": 3,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "spatial_patch_size": 14,
-            "temporal_patch_size": 2,
-        },
+        "vision_config": tiny.vision_config(),
     }
 
 

@@ -1,10 +1,10 @@
-"""Makes qwen2_vl.json with transformers' own torchvision-backed processor.
+"""Makes qwen2_vl.json and qwen2_5_vl.json with transformers' own torchvision-backed processor.
 
 Run once, in an environment that has a torchvision matching its torch (Manako's has none):
 
-    PYTHONPATH=src python -m manako.verify.golden.make_qwen2_vl src/manako/verify/golden/qwen2_vl.json
+    PYTHONPATH=src python -m manako.verify.golden.make_qwen qwen2_5_vl src/manako/verify/golden
 
-For each size: grid (t, h, w) and the sha256 of the uint8 patches before rescaling and
+Which processor a model type has is asked of transformers. For each size: grid (t, h, w) and the sha256 of the uint8 patches before rescaling and
 normalising, as [patches, channel · time · row · column].
 """
 
@@ -27,16 +27,17 @@ SIZES = (
 )  # fmt: skip
 
 
-def main(target: Path) -> None:
+def main(model_type: str, folder: Path) -> None:
     """Run the reference over all sizes and limits, and write what it gave."""
     import torch
     import torchvision  # type: ignore[import-not-found, unused-ignore]
     import transformers
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+    from transformers.models.auto.auto_mappings import IMAGE_PROCESSOR_MAPPING_NAMES
 
+    name = IMAGE_PROCESSOR_MAPPING_NAMES[model_type]["torchvision"]
     entries = []
     for smallest, largest in LIMITS:
-        processor = Qwen2VLImageProcessor(
+        processor = getattr(transformers, name)(
             size={"shortest_edge": smallest, "longest_edge": largest},
             do_rescale=False,
             do_normalize=False,
@@ -57,15 +58,15 @@ def main(target: Path) -> None:
                 }
             )
     made_with = {
-        "processor": "transformers Qwen2VLImageProcessor (torchvision backend)",
+        "processor": f"transformers {name} (torchvision backend)",
         "transformers": transformers.__version__,
         "torchvision": torchvision.__version__,
         "torch": torch.__version__.split("+")[0],
     }
     rows = ",\n  ".join(json.dumps(entry) for entry in entries)
     text = f'{{"made_with": {json.dumps(made_with)},\n "entries": [\n  {rows}\n]}}\n'
-    target.write_text(text, encoding="utf-8")
+    (folder / f"{model_type}.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))
