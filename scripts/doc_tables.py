@@ -87,7 +87,7 @@ def _kind(hint: object) -> str:
         return names[hint]  # type: ignore[index]
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
-        return ", ".join(f"`{value}`" for value in args)
+        return ", ".join(_shown(value) for value in args)
     if origin is tuple:
         return f"list of {_kind(args[0])}"
     if args and type(None) in args:
@@ -104,11 +104,11 @@ def _default(field: "dataclasses.Field[typing.Any]") -> str:
         return "**must be given**"
     if field.default is None or field.default == ():
         return "none"
-    return (
-        f"`{str(field.default).lower()}`"
-        if isinstance(field.default, bool)
-        else f"`{field.default}`"
-    )
+    return _shown(field.default)
+
+
+def _shown(value: object) -> str:
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"
 
 
 if __name__ == "__main__":

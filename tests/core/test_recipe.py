@@ -47,6 +47,8 @@ def test_a_source_is_named_after_its_folder() -> None:
         ({"train": {"vision": "frozen"}}, "freezes every part"),
         ({"method": "lora", "train": {"language": "full 1e-4"}}, "no part a `lora` rate"),
         ({"eval": {"data": "x", "every_steps": 0}}, "eval.every_steps"),
+        ({"gradient_checkpointing": "projector"}, "expected false | true | vision | language"),
+        ({"gradient_checkpointing": "vision"}, "train freezes the vision part"),
     ],
 )
 def test_a_wrong_recipe_never_starts(changes: dict[str, Any], says: str) -> None:
@@ -76,6 +78,23 @@ def test_a_bare_rate_means_the_method_for_the_language_part_only() -> None:
         "vision": PartSetting(how="lora", learning_rate=1e-6),
     }
     assert recipe(train={"language": "1e-4"}).part_settings()["vision"].how == "frozen"
+
+
+@pytest.mark.parametrize(
+    ("asked", "vision", "parts"),
+    [
+        (False, "1e-5", ()),
+        (True, "1e-5", ("vision", "language")),
+        (True, "frozen", ("language",)),
+        ("vision", "lora 1e-5", ("vision",)),
+        ("language", "1e-5", ("language",)),
+    ],
+)
+def test_frozen_vision_keeps_nothing_that_could_be_computed_again(
+    asked: Any, vision: str, parts: tuple[str, ...]
+) -> None:
+    rates = {"language": "1e-5", "vision": vision}
+    assert recipe(gradient_checkpointing=asked, train=rates).recomputed_parts() == parts
 
 
 def test_yaml_with_overrides(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class Outer:
     steps: int
     items: tuple[Inner, ...] = ()
     kind: Literal["cosine", "linear"] = "cosine"
+    parts: Literal[False, True, "some"] = False
     rates: Mapping[str, float] | None = None
     bf16: bool = False
     limit: int | None = None
@@ -41,6 +42,8 @@ def test_values_are_converted_where_nothing_is_lost() -> None:
     assert outer.items == (Inner(name="a", weight=2.0),)
     assert outer.rates == {"x": 1e-4}
     assert made(items=[{"name": 3}]).items[0].name == "3"
+    assert made(parts=True).parts is True
+    assert made(parts="some").parts == "some"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,8 @@ def test_values_are_converted_where_nothing_is_lost() -> None:
         ({"items": [{}]}, r"items\[0\]: missing name"),
         ({"items": {"name": "a"}}, "items: expected a list"),
         ({"kind": "cosin"}, r"kind is 'cosin' .*did you mean 'cosine'"),
+        ({"parts": "sme"}, r"parts is 'sme' .*false \| true \| some \(did you mean 'some'\?\)"),
+        ({"parts": 1}, "parts is 1"),
         ({"steps": "many"}, r"steps is 'many' \(str\); expected int"),
         ({"steps": True}, "steps is True"),
         ({"steps": False}, "steps is False"),

@@ -129,6 +129,9 @@ class Recipe:
     lr_decay_type: with `warmup_stable_decay`, how it falls: `cosine`, `linear` or `1-sqrt`.
     warmup_steps: steps, or a share of them when below 1.
     bf16: compute in bfloat16; what is trained stays float32.
+    gradient_checkpointing: `true`, or one part (`vision`, `language`): its layers keep only their
+        inputs and are computed a second time in the backward pass; a frozen vision part keeps
+        nothing anyway.
     seed: of the order of rows, of fresh adapters and of dropout.
     eval: validation loss during training: `data` (a folder), `every_steps`, `max_rows`.
     logging_steps, save_steps: a line in `record.jsonl`, and a checkpoint, every so many steps.
@@ -171,6 +174,7 @@ class Recipe:
     lr_decay_type: Literal["cosine", "linear", "1-sqrt"] = "cosine"
     warmup_steps: float = 0
     bf16: bool = False
+    gradient_checkpointing: Literal[False, True, "vision", "language"] = False
     seed: int = 0
     eval: Evaluation | None = None
     logging_steps: int = 1
@@ -193,6 +197,7 @@ class Recipe:
         self._check_schedule()
         self._check_sources()
         self._check_methods()
+        self._check_memory()
         self._check_reports()
 
     def _check_schedule(self) -> None:
@@ -241,6 +246,14 @@ class Recipe:
         if self.method == "lora" and not any(s.how == "lora" for s in settings.values()):
             raise RecipeError("method: lora, but train gives no part a `lora` rate")
 
+    def _check_memory(self) -> None:
+        if self.gradient_checkpointing == "vision" and not self.recomputed_parts():
+            raise RecipeError(
+                "gradient_checkpointing: vision would save nothing: train freezes the vision part, "
+                "so it keeps nothing for the backward pass",
+                next_step="set gradient_checkpointing: language",
+            )
+
     def _check_reports(self) -> None:
         if unknown := set(self.report_to) - {"tensorboard"}:
             raise NotInThisVersion(
@@ -255,6 +268,16 @@ class Recipe:
                 f"train names {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}"
             )
         return {part: self._part_setting(part) for part in PARTS}
+
+    def recomputed_parts(self) -> tuple[PartName, ...]:
+        """Parts whose layers are computed again in the backward pass: those asked for that
+        gradients reach. They always reach the language part, which lies above all others."""
+        asked = self.gradient_checkpointing
+        settings = self.part_settings()
+        reached: tuple[PartName, ...] = ("language",)
+        if settings["vision"].how != "frozen":
+            reached = ("vision", "language")
+        return tuple(part for part in reached if asked is True or asked == part)
 
     def _part_setting(self, part: PartName) -> PartSetting:
         value = str(self.train.get(part, "frozen")).strip()

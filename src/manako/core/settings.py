@@ -139,13 +139,7 @@ def _converted(hint: Any, value: Any, *, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _converted_union(hint, value, where=where)
     if origin is Literal:
-        if value not in get_args(hint):
-            choices = [str(choice) for choice in get_args(hint)]
-            raise RecipeError(
-                f"{where} is {_shown(value)}; expected {' | '.join(choices)}"
-                + _nearest(str(value), choices)
-            )
-        return value
+        return _converted_literal(get_args(hint), value, where=where)
     if dataclasses.is_dataclass(origin):
         return build(hint, value, where=where)
     if origin is tuple:
@@ -162,6 +156,21 @@ def _converted_union(hint: Any, value: Any, *, where: str) -> Any:
         return None
     (inner,) = [arg for arg in get_args(hint) if arg is not type(None)]
     return _converted(inner, value, where=where)
+
+
+def _converted_literal(choices: tuple[Any, ...], value: Any, *, where: str) -> Any:
+    for choice in choices:
+        if value == choice and isinstance(value, bool) == isinstance(choice, bool):
+            return choice  # Python takes 1 for True
+    words = [_word(choice) for choice in choices]
+    raise RecipeError(
+        f"{where} is {_shown(value)}; expected {' | '.join(words)}" + _nearest(str(value), words)
+    )
+
+
+def _word(choice: Any) -> str:
+    """A choice as YAML has it."""
+    return str(choice).lower() if isinstance(choice, bool) else str(choice)
 
 
 def _converted_tuple(hint: Any, value: Any, *, where: str) -> tuple[Any, ...]:

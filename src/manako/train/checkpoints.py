@@ -41,6 +41,7 @@ IDLE_FIELDS = frozenset(
     {
         "output_dir",
         "eval",
+        "gradient_checkpointing",
         "logging_steps",
         "save_steps",
         "save_total_limit",

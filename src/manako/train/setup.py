@@ -21,6 +21,7 @@ from manako.data.too_long import Fitted
 from manako.nn.attention import use_segments
 from manako.nn.checkpoint import fingerprint, load_model, stored_dtype
 from manako.nn.patches import multiply_patches
+from manako.nn.recompute import recompute_layers
 from manako.train import checkpoints
 from manako.train.board import Board
 from manako.train.checkpoints import Progress, Trainee
@@ -271,6 +272,7 @@ def _open_trainee(
     model = load_model(source, family, dtype=stored_dtype(source) if recipe.bf16 else "float32")
     use_segments(model)
     multiply_patches(model)
+    recompute_layers(model, family, recipe.recomputed_parts())
     parts = prepare_parts(model, family, recipe)
     set_precision(model, bf16=recipe.bf16)
     model.train()

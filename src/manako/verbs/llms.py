@@ -170,7 +170,7 @@ def _type(hint: Any) -> str:
     """A type as a recipe's reader would say it."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return " | ".join(str(value) for value in args)
+        return " | ".join(_choice(value) for value in args)
     if origin in (typing.Union, types.UnionType):
         return " | ".join("nothing" if a is type(None) else _type(a) for a in args)
     if origin is tuple:
@@ -181,6 +181,10 @@ def _type(hint: Any) -> str:
         return f"list of {_type(args[0])}"
     names = {str: "text", int: "whole number", float: "number", bool: "true | false"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _choice(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
