@@ -14,6 +14,7 @@ HEAVY = ("torch", "transformers", "numpy", "pyarrow", "PIL", "rich")
     "statement",
     [
         "import manako.cli",
+        "from manako.core.family import families; assert not families().broken",
         "import manako.plan.plan, manako.verbs.plan; import manako.cli",
         "call('--help')",
         "call('--version')",

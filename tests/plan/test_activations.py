@@ -12,6 +12,7 @@ import pytest
 from manako.core.conversation import Conversation, Image, Message, Text
 from manako.core.errors import CheckpointError
 from manako.core.example import Pack
+from manako.core.family import families, family_of
 from manako.core.files import read_json
 from manako.core.recipe import Recipe, Source
 from manako.plan.activations import LOGIT_COPIES, count_kept, logit_bytes, read_shapes
@@ -26,17 +27,16 @@ SIZES = {
     "vocabulary": 600,
     "mrope_section": (2, 2, 4),
 }
+VISION_FFN = {"qwen2_vl": {"vision_mlp_ratio": 2}, "qwen2_5_vl": {"vision_ffn_width": 104}}
 TOLERANCE = 0.03
 """Left out on purpose: norms' variances, positions and softmax sums, one number per token each, and
 that nothing is kept of what lies below the first adapter; on sizes this small, up to 2.3 %."""
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from manako.families.qwen2_vl import FAMILY
-
+@pytest.fixture(scope="module", params=sorted(VISION_FFN))
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plan") / "model"
-    FAMILY.make_tiny(folder, **SIZES)
+    families().items[request.param].make_tiny(folder, **SIZES, **VISION_FFN[request.param])
     return folder
 
 
@@ -44,13 +44,13 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
     """Bytes of the tensors that autograd saves in one pass, parameters and inputs left out."""
     import torch
 
-    from manako.families.qwen2_vl import FAMILY
     from manako.nn.attention import use_segments
     from manako.nn.batch import make_batch, token_losses
     from manako.nn.checkpoint import load_model
     from manako.train.parts import prepare_parts
 
-    processor = FAMILY.open(folder)
+    family = family_of(folder)
+    processor = family.open(folder)
     picture = Image.of(np.full((112, 140, 3), 200, np.uint8))
     row = Conversation(
         (
@@ -59,9 +59,9 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
         )
     )
     pack = Pack(examples=(processor.encode(row),) * 5, pack_tokens=4096)
-    model = load_model(folder, FAMILY)
+    model = load_model(folder, family)
     use_segments(model)
-    prepare_parts(model, FAMILY, recipe)
+    prepare_parts(model, family, recipe)
     model.train()
     dtype = torch.bfloat16 if recipe.bf16 else torch.float32
     batch = make_batch(pack, processor, device="cpu", dtype=dtype)
@@ -96,11 +96,20 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
         {"projector": "1e-4"},
         {"language": "lora 1e-4", "projector": "1e-4", "vision": "lora 1e-4"},
         {"language": "lora 1e-4"},
+        {"language": "lora 1e-4", "projector": "lora 1e-4", "vision": "lora 1e-4"},
+        {"language": "lora 1e-4", "projector": "frozen", "vision": "lora 1e-4"},
     ],
-    ids=["all", "no-vision", "projector", "adapters", "language-adapters"],
+    ids=[
+        "all",
+        "no-vision",
+        "projector",
+        "adapters",
+        "language-adapters",
+        "all-adapters",
+        "frozen-projector",
+    ],
 )
 def test_what_a_pass_keeps_is_counted(checkpoint: Path, train: dict[str, str], bf16: bool) -> None:
-    from manako.families.qwen2_vl import FAMILY
     from manako.verbs.plan import take_inventory
 
     method = "lora" if any("lora" in value for value in train.values()) else "full"
@@ -116,7 +125,7 @@ def test_what_a_pass_keeps_is_counted(checkpoint: Path, train: dict[str, str], b
     found, pack = kept_bytes(checkpoint, recipe)
     shapes = read_shapes(read_json(checkpoint / "config.json"))
     kept = count_kept(shapes, recipe.part_settings(), pack, rank=4, is_half=bf16)
-    casts = take_inventory(checkpoint, FAMILY).cast_bytes(recipe)
+    casts = take_inventory(checkpoint, family_of(checkpoint)).cast_bytes(recipe)
     counted = kept.activations + logit_bytes(shapes, pack) // LOGIT_COPIES + casts
     assert counted == pytest.approx(found, rel=TOLERANCE)
 

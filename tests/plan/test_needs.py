@@ -21,7 +21,11 @@ from manako.plan.needs import needs
 from manako.plan.plan import count_memory
 from manako.plan.training import PACKS_PER_STEP, full_pack, training_recipe
 
-QWEN = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct")
+QWEN = (
+    "Qwen/Qwen2-VL-2B-Instruct",
+    "Qwen/Qwen2-VL-7B-Instruct",
+    "Qwen/Qwen2.5-VL-3B-Instruct",
+)
 SOME = "recalled"
 A4 = (1240, 1754)
 

@@ -15,14 +15,24 @@ A video's time would be spaced by `tokens_per_second`; video is not in this vers
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manako.core.family import Family, Sources
-from manako.families._shared.qwen import REQUIRED_INPUTS, image_tokens, open_qwen
+from manako.core.family import Family, Processor, Sources
 
-NAME = "qwen2_5_vl"
+
+def open_folder(folder: Path) -> Processor:
+    """Open a checkpoint folder. Raises `CheckpointError` where its files are missing or disagree."""
+    from manako.families._shared.qwen import open_qwen
+
+    return open_qwen(folder, FAMILY)
+
+
+def image_tokens(width: int, height: int, settings: Any) -> int:
+    """Tokens of a picture of this size in pixels; settings: `_shared.qwen.ImageSettings`."""
+    from manako.families._shared import qwen
+
+    return qwen.image_tokens(width, height, settings)
 
 
 def make_tiny(folder: Path, seed: int = 0, **changes: Any) -> None:
@@ -36,7 +46,7 @@ def make_tiny(folder: Path, seed: int = 0, **changes: Any) -> None:
 
 
 FAMILY = Family(
-    name=NAME,
+    name="qwen2_5_vl",
     model_types=("qwen2_5_vl",),
     model_class="Qwen2_5_VLForConditionalGeneration",
     parts={
@@ -52,9 +62,9 @@ FAMILY = Family(
     },
     attention="causal",
     vision_block="gated",
-    required_inputs=REQUIRED_INPUTS,
+    required_inputs=("pixel_values", "image_grid_thw", "mm_token_type_ids"),
     image_tokens=image_tokens,
-    open=partial(open_qwen, family=NAME),
+    open=open_folder,
     make_tiny=make_tiny,
     tiny_sources=Sources(
         template="Qwen/Qwen2.5-VL-7B-Instruct chat_template, rewritten; rendered alike to the "

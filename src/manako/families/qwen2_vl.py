@@ -9,14 +9,24 @@ language model, and freezing the vision part must leave it free.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manako.core.family import Family, Sources
-from manako.families._shared.qwen import REQUIRED_INPUTS, image_tokens, open_qwen
+from manako.core.family import Family, Processor, Sources
 
-NAME = "qwen2_vl"
+
+def open_folder(folder: Path) -> Processor:
+    """Open a checkpoint folder. Raises `CheckpointError` where its files are missing or disagree."""
+    from manako.families._shared.qwen import open_qwen
+
+    return open_qwen(folder, FAMILY)
+
+
+def image_tokens(width: int, height: int, settings: Any) -> int:
+    """Tokens of a picture of this size in pixels; settings: `_shared.qwen.ImageSettings`."""
+    from manako.families._shared import qwen
+
+    return qwen.image_tokens(width, height, settings)
 
 
 def make_tiny(folder: Path, seed: int = 0, **changes: Any) -> None:
@@ -31,7 +41,7 @@ def make_tiny(folder: Path, seed: int = 0, **changes: Any) -> None:
 
 
 FAMILY = Family(
-    name=NAME,
+    name="qwen2_vl",
     model_types=("qwen2_vl",),
     model_class="Qwen2VLForConditionalGeneration",
     parts={
@@ -46,9 +56,9 @@ FAMILY = Family(
         r"(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)",
     },
     attention="causal",
-    required_inputs=REQUIRED_INPUTS,
+    required_inputs=("pixel_values", "image_grid_thw", "mm_token_type_ids"),
     image_tokens=image_tokens,
-    open=partial(open_qwen, family=NAME),
+    open=open_folder,
     make_tiny=make_tiny,
     tiny_sources=Sources(
         template="Qwen/Qwen2-VL-2B-Instruct chat_template, rewritten; rendered alike to the "

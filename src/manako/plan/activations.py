@@ -2,19 +2,23 @@
 
 The count follows the operations of transformers 5.23 under our packed attention: pre-norm decoder
 layers with RMSNorm, grouped-query attention (keys and values repeated to all heads) and a gated
-MLP; vision blocks with LayerNorm, full attention and a two-layer MLP; a projector that merges
-patches and has two layers. In numbers per token or patch, with W the width, A heads × head width,
-F the width of the MLP and R the rank of adapters; N stands for numbers that stay float32 under
-bfloat16 (what RMSNorm keeps), H for those that become bfloat16:
+MLP; vision blocks with LayerNorm and a two-layer MLP, or (gated) with RMSNorm and a gated one; a
+projector that merges patches and has two layers behind such a norm. Windows in the vision tower
+change nothing here: attention keeps no matrix. In numbers per token or patch, with W the width, A
+heads × head width, F the width of the MLP and R the rank of adapters; N stands for numbers that
+stay float32 under bfloat16 (what RMSNorm keeps), H for those that become bfloat16:
 
                      trained in full            through adapters                frozen, passed through
     decoder layer    N 4 W, H 2 W + 5 A + 4 F   N 2 W, H 2 W + 5 A + 4 F + 7 R  N 2 W, H 4 A + 3 F
     last norm        N 2 W                      N W                             N W
     vision block     H 9 W + 3 F                H 9 W + 3 F + 4 R               (nothing lies below)
+      gated          N 2 W, H 9 W + 4 F         N 2 W, H 7 W + 4 F + 5 R        (nothing lies below)
     projector        H 4 W                      H 3 W, 4 W over a trained part  H 2 W, or nothing
+      gated          N W, H 4 W                 H 3 W; N W over a trained part  N W, H W, or nothing
 
-Under bfloat16 each of five linear layers casts the norm's output for itself, 5 W instead of 2 W,
-and a trained patch layer keeps pixels of its own.
+Under bfloat16 each linear layer behind a norm casts the norm's output for itself: five in a decoder
+layer, 5 W instead of 2 W, and three in a gated vision block, 3 W instead of 2 W. A trained patch
+layer then keeps pixels of its own.
 Left out: dropout masks, padding of short segments to a common length, buffers of the libraries,
 and LayerNorm in float32, which CUDA's autocast chooses and the CPU's does not.
 `tests/plan/` compares the count with the tensors that autograd really keeps.
@@ -27,18 +31,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from manako.core.errors import CheckpointError
-from manako.core.family import PartName
+from manako.core.family import PartName, VisionBlock, families
 from manako.core.recipe import PartSetting
 from manako.plan.packs import PackCost
 
 FLOAT32_BYTES, HALF_BYTES = 4, 2
 TOKEN_BYTES = 8 * 5
 """Id, three position axes and kind of a token, as 64-bit numbers."""
-SHARED_INPUTS, CAST_INPUTS = 2, 5
-"""Inputs of linear layers behind the two norms of a layer: shared in float32, cast one by one."""
+SHARED_INPUTS, CAST_INPUTS, VISION_CAST_INPUTS = 2, 5, 3
+"""Inputs of linear layers behind the two norms of a layer: shared in float32, cast one by one (in
+a decoder layer: query, key, value, gate, up; in a gated vision block these three are one: qkv)."""
 DECODER_LINEARS = 7
 """Linear layers of a decoder layer: query, key, value, output, gate, up, down."""
-VISION_LINEARS = 4
+VISION_LINEARS: Mapping[VisionBlock, int] = {"plain": 4, "gated": 5}
 LOGIT_COPIES = 3
 """Float32 copies of the logits of trained positions when the backward pass begins: the kept
 log-probabilities, their gradient, and the gradient of the logits."""
@@ -60,13 +65,15 @@ class LanguageShape:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionShape:
-    """Sizes of the vision tower. patch_values: numbers of one patch as the model reads it."""
+    """Sizes of the vision tower. patch_values: numbers of one patch as the model reads it.
+    block: as the family says (`core.family.Family`)."""
 
     width: int
     layers: int
     head_width: int
     ffn_width: int
     patch_values: int
+    block: VisionBlock = "plain"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +124,15 @@ def read_shapes(config: Mapping[str, Any]) -> Shapes:
             head_width=vision_width // _whole(vision, "num_heads", "num_attention_heads"),
             ffn_width=int(vision_ffn),
             patch_values=_patch_values(vision),
+            block=vision_block(str(config.get("model_type", ""))),
         ),
     )
+
+
+def vision_block(model_type: str) -> VisionBlock:
+    """What the family of this `model_type` says; `plain` where no family knows it."""
+    known = families().items.values()
+    return next((f.vision_block for f in known if model_type in f.model_types), "plain")
 
 
 def _whole(config: Mapping[str, Any], *names: str) -> int:
@@ -150,10 +164,9 @@ def count_kept(
     """
     how = {part: setting.how for part, setting in settings.items()}
     half = HALF_BYTES if is_half else FLOAT32_BYTES
-    copies = _projector_copies(how["projector"], how["vision"])
     return Kept(
         vision=pack.vision_patches * _vision_bytes(shapes.vision, how["vision"], rank, half),
-        projector=pack.vision_patches * copies * shapes.vision.width * half,
+        projector=pack.vision_patches * _projector_bytes(shapes.vision, how, half),
         language=_language_bytes(shapes.language, how["language"], pack, rank, half),
         inputs=pack.tokens * TOKEN_BYTES + pack.vision_patches * shapes.vision.patch_values * half,
     )
@@ -190,15 +203,30 @@ def _language_bytes(shape: LanguageShape, how: str, pack: PackCost, rank: int, h
 def _vision_bytes(shape: VisionShape, how: str, rank: int, half: int) -> int:
     if how == "frozen":
         return 0
-    adapters = VISION_LINEARS * rank if how == "lora" else 0
-    blocks = shape.layers * (9 * shape.width + 3 * shape.ffn_width + adapters)
+    adapters = VISION_LINEARS[shape.block] * rank if how == "lora" else 0
+    norms, others = _vision_block_numbers(shape, how, half)
     pixels = shape.patch_values if how == "full" and half < FLOAT32_BYTES else 0
-    return half * (blocks + pixels) + FLOAT32_BYTES * 2 * shape.head_width
+    wide = FLOAT32_BYTES * (shape.layers * norms + 2 * shape.head_width)
+    return half * (shape.layers * (others + adapters) + pixels) + wide
 
 
-def _projector_copies(how: str, below: str) -> int:
-    if how == "full":
-        return 4
-    if how == "lora":
-        return 3 if below == "frozen" else 4
-    return 0 if below == "frozen" else 2
+def _vision_block_numbers(shape: VisionShape, how: str, half: int) -> tuple[int, int]:
+    """Numbers of one block that stay float32, and the others."""
+    if shape.block == "plain":
+        return 0, 9 * shape.width + 3 * shape.ffn_width
+    inputs = VISION_CAST_INPUTS if half < FLOAT32_BYTES else SHARED_INPUTS
+    scaled = 2 if how == "full" else 0
+    return 2 * shape.width, (inputs + scaled + 5) * shape.width + 4 * shape.ffn_width
+
+
+def _projector_bytes(shape: VisionShape, how: Mapping[PartName, str], half: int) -> int:
+    """Bytes per patch. Layers keep three tensors where their weights change, else one; a norm keeps
+    its input where anything at or below it changes, and RMSNorm what it scales where it changes."""
+    own, is_passed = how["projector"], how["vision"] != "frozen"
+    if own == "frozen" and not is_passed:
+        return 0
+    is_gated = shape.block == "gated"
+    norm_input = int(own == "full" or is_passed) * (FLOAT32_BYTES if is_gated else half)
+    scaled = half if is_gated and own == "full" else 0
+    layers = half * (1 if own == "frozen" else 3)
+    return shape.width * (norm_input + scaled + layers)

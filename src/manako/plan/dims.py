@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manako.catalogue.cards import Card, cards
-from manako.plan.activations import LanguageShape, Shapes, VisionShape
+from manako.plan.activations import LanguageShape, Shapes, VisionShape, vision_block
 
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 VISION_CONFIGS = ("vision_config", "vision_cfg")
@@ -57,7 +57,7 @@ def dims_of(card: Card) -> Dims | None:
     language = _language(text)
     if language is None:
         return None
-    shape = _vision(vision) or NO_VISION
+    shape = _vision(vision, card) or NO_VISION
     attention = _attention(text, language)
     return Dims(
         shapes=Shapes(language=language, vision=shape),
@@ -151,7 +151,7 @@ def _linears(
     return tuple(blocks)
 
 
-def _vision(vision: Mapping[str, Any]) -> VisionShape | None:
+def _vision(vision: Mapping[str, Any], card: Card) -> VisionShape | None:
     width = whole(vision, "embed_dim", "hidden_size", "width")
     layers, patch = whole(vision, "depth", "num_hidden_layers", "layers"), _side(vision)
     if not (width and layers and patch):
@@ -165,6 +165,7 @@ def _vision(vision: Mapping[str, Any]) -> VisionShape | None:
         head_width=width // heads if heads else 0,
         ffn_width=ffn,
         patch_values=(whole(vision, "in_chans", "in_channels") or 3) * frames * patch**2,
+        block=vision_block(card.model_type.value if card.model_type else card.family),
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from manako.core.errors import CheckpointError, RecipeError
 from manako.core.example import Example, ImageInput, IntArray, Pack
-from manako.core.family import PixelRule
+from manako.core.family import Family, PixelRule
 from manako.core.files import write_json
 from manako.families._shared.checkpoint_files import (
     copy_text_files,
@@ -34,7 +34,6 @@ from manako.families._shared.processor import ChatProcessor, ImageCost
 from manako.families._shared.render import Renderer
 from manako.families._shared.sizes import qwen_size
 
-REQUIRED_INPUTS = ("pixel_values", "image_grid_thw", "mm_token_type_ids")
 IMAGE_TOKEN_TYPE = 1
 BICUBIC = 3
 """Pillow's number for the filter, as preprocessor_config.json writes it."""
@@ -159,7 +158,7 @@ class QwenProcessor(ChatProcessor):
         write_json(folder / "preprocessor_config.json", {**kept, "size": limits})
 
 
-def open_qwen(folder: Path, *, family: str) -> QwenProcessor:
+def open_qwen(folder: Path, family: Family) -> QwenProcessor:
     """Open a checkpoint folder of `family`. Raises `CheckpointError` where its files are missing or disagree."""
     config = read_config(folder)
     tokenizer = open_tokenizer(folder)
@@ -177,14 +176,14 @@ def open_qwen(folder: Path, *, family: str) -> QwenProcessor:
     )
     image_config = read_image_settings(folder)
     return QwenProcessor(
-        family=family,
+        family=family.name,
         folder=folder,
         pixel_rule=_pixel_rule(folder, image_config),
         image_token_id=image_token_id,
         end_ids=end_ids,
         tokenizer=tokenizer,
         maker=maker,
-        required_inputs=REQUIRED_INPUTS,
+        required_inputs=family.required_inputs,
         settings=_image_settings(folder, config, image_config),
     )
 
