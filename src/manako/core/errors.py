@@ -15,6 +15,7 @@
      ├─ BatchError (KeyError)              a key the model needs is missing from its inputs
      ├─ ResumeError (RuntimeError)         a run cannot go on from where it stopped
      ├─ WorkerError (RuntimeError)         a worker process died, or its code failed on a row
+     ├─ RankError (RuntimeError)           another process of the same run did not come
      ├─ WriteError (OSError)               a file could not be written; what was there still is
      ├─ HubError (OSError)                 a file or fact could not be had from the Hub
      │   ├─ NotOnHubError (FileNotFoundError)   no such repository, revision or file; or private
@@ -127,6 +128,19 @@ class ResumeError(ManakoError, RuntimeError):
 
 class WorkerError(ManakoError, RuntimeError):
     """A worker process of the loader died, or what it was handed failed on a row."""
+
+
+class RankError(ManakoError, RuntimeError):
+    """Another process of the same run did not come where all were to meet.
+
+    `failed_rank` is the one that is to blame, None where that is not known.
+    """
+
+    def __init__(
+        self, message: str, *, failed_rank: int | None = None, next_step: str = ""
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+        self.failed_rank = failed_rank
 
 
 class WriteError(ManakoError, OSError):

@@ -143,6 +143,8 @@ class Recipe:
     """
 
     model: str
+    ddp_timeout: seconds that processes which train together wait for one another before they end
+        with an error.
     data: tuple[Source, ...]
     output_dir: str
     stages: tuple[Stage, ...] = ()
@@ -187,7 +189,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("pack_tokens", "global_batch_packs", "pack_window_rows", "logging_steps"):
             _positive(name, getattr(self, name))
-        for name in ("save_steps", "save_total_limit", "lora_r", "lora_alpha"):
+    ddp_timeout: int = 1800
+        for name in ("save_steps", "save_total_limit", "lora_r", "lora_alpha", "ddp_timeout"):
             _positive(name, getattr(self, name))
         _positive("num_train_epochs", self.num_train_epochs)
         _at_least_zero("max_steps", self.max_steps)

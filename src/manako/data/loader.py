@@ -32,7 +32,7 @@ from manako.data.run_order import schedule_of
 from manako.data.schedule import Place, Schedule
 from manako.data.settings import LoaderSettings, differences, fingerprint_of
 from manako.data.source import RowSource
-from manako.data.step import Step
+from manako.data.step import ALL_OF_IT, Share, Step
 from manako.data.workers import TaskPool, pool_of
 
 STATE_VERSION = 1
@@ -58,7 +58,8 @@ class Loader(Iterator[Step]):
     and pixels (`Processor.fingerprint`). workers: processes besides this one. prefetch_packs: how
     many packs are made ready beyond the step delivered last (default: one step, at least four).
     lengths_folder: where `num_train_epochs` keeps the lengths of all rows. progress: told (rows
-    done, rows in all) while they are measured.
+    done, rows in all) while they are measured. share: which packs of each step are encoded here;
+    the others stand in it empty, so that order, state and length are those of one process.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Loader(Iterator[Step]):
         prefetch_packs: int = 0,
         lengths_folder: Path | None = None,
         progress: Progress | None = None,
+        share: Share = ALL_OF_IT,
     ) -> None:
         self.settings = settings
+        self._share = share
         self._sources = _chosen(settings, sources)
         self._orders = tuple(
             SourceOrder(name, source.groups, source.rows, seed=settings.seed)
@@ -270,6 +273,7 @@ class Loader(Iterator[Step]):
             schedule, steps = self._prepare()
             count = self.settings.global_batch_packs
             least = max(FEWEST_AHEAD_PACKS, 2 * self._workers) if self._workers else 0
+            least *= self._share.ranks  # of those ahead only our share is encoded here
             self._line = PackLine(
                 schedule,
                 self._book,
@@ -279,6 +283,7 @@ class Loader(Iterator[Step]):
                 left_packs=(steps - self._position.step) * count,
                 ahead_packs=max(count, self._prefetch_packs or least),
                 measures_ahead=self._workers > 0,
+                is_ours=lambda number: self._share.has(number % count),
             )
         return self._line
 

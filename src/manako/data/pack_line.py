@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -33,6 +33,7 @@ class PlannedPack:
     rows: Packed
     place: Place
     taken: int
+    is_ours: bool = True
     ticket: int = 0
     encoded: Encoded | None = None
 
@@ -42,6 +43,8 @@ class PackLine:
 
     At most `ahead_packs` are planned and in work beyond those taken. `measures_ahead`: lengths of
     the next window are asked for before it is planned, which pays where somebody else measures.
+    `is_ours` is asked for each pack, counted from where the line starts: others are planned and
+    taken like it, but not encoded.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class PackLine:
         left_packs: int,
         ahead_packs: int,
         measures_ahead: bool,
+        is_ours: Callable[[int], bool] = lambda number: True,
     ) -> None:
         self._schedule = schedule
         self._book = book
@@ -64,6 +68,8 @@ class PackLine:
         self._left_packs = left_packs
         self._ahead_packs = ahead_packs
         self._measures_ahead = measures_ahead
+        self._is_ours = is_ours
+        self._planned_ever = 0
         self._chunk_rows = max(LEAST_CHUNK_ROWS, schedule.window_rows // CHUNKS_PER_WINDOW)
         self._missing: tuple[int, int] | None = None
         self._measured_at: Place | None = None
@@ -74,7 +80,7 @@ class PackLine:
         self._trouble: ManakoError | None = None
 
     def take(self, count: int) -> list[PlannedPack]:
-        """The next `count` packs, encoded; fewer only where the order ends."""
+        """The next `count` packs, ours encoded; fewer only where the order ends."""
         ready = self.wait_for(count)
         for _ in ready:
             self._planned.popleft()
@@ -110,7 +116,8 @@ class PackLine:
     def _has_ready(self, wanted: int) -> bool:
         if len(self._planned) < wanted and not self._has_ended:
             return False
-        return all(pack.encoded is not None for pack in islice(self._planned, wanted))
+        ahead = islice(self._planned, wanted)
+        return all(pack.encoded is not None for pack in ahead if pack.is_ours)
 
     def _take_in(self, ticket: int, outcome: Outcome) -> None:
         if isinstance(outcome, Measured):
@@ -148,15 +155,17 @@ class PackLine:
                     rows=rows,
                     place=window.next if is_last else self._place,
                     taken=0 if is_last else taken,
+                    is_ours=self._is_ours(self._planned_ever),
                 )
             )
+            self._planned_ever += 1
         self._skip = 0
         self._place = window.next
 
     def _hand_out(self) -> None:
         """Encoding first, in order; then the lengths that the next window will ask for."""
         for planned in islice(self._planned, min(self._ahead_packs, self._left_packs)):
-            if not planned.ticket:
+            if planned.is_ours and not planned.ticket:
                 planned.ticket = self._pool.submit(EncodeTask(rows=planned.rows))
                 self._in_work[planned.ticket] = planned
         if self._measures_ahead and self._measured_at is not self._place:

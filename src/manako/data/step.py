@@ -3,30 +3,57 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from manako.core.example import Example, Pack
 
 
 @dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which packs of a step one of several processes trains: every `ranks`-th, from `rank` on."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def has(self, place: int) -> bool:
+        """Whether the pack at `place` in its step (from 0) is among them."""
+        return place % self.ranks == self.rank
+
+
+ALL_OF_IT = Share()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """What the packs hold that other processes train."""
+
+    tokens: int = 0
+    trained_tokens: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """`number` counts from 1; `packs` is the full list, whoever trains which."""
+    """`number` counts from 1; `packs` is the full list, whoever trains which: those of other
+    processes are empty here, and what they hold stands in `elsewhere` once it has been told."""
 
     number: int
     packs: tuple[Pack, ...]
+    elsewhere: Elsewhere = field(default=Elsewhere())
 
     @property
     def tokens(self) -> int:
-        return sum(pack.tokens for pack in self.packs)
+        return sum(pack.tokens for pack in self.packs) + self.elsewhere.tokens
 
     @property
     def trained_tokens(self) -> int:
-        return sum(pack.trained_tokens for pack in self.packs)
+        return sum(pack.trained_tokens for pack in self.packs) + self.elsewhere.trained_tokens
 
     @property
     def failed(self) -> tuple[tuple[str, str], ...]:
         """(row id, reason) of the rows whose place stays empty."""
-        return tuple(failed for pack in self.packs for failed in pack.failed)
+        here = tuple(failed for pack in self.packs for failed in pack.failed)
+        return here + self.elsewhere.failed
 
     @property
     def fill(self) -> float:

@@ -46,6 +46,7 @@ IDLE_FIELDS = frozenset(
         "save_steps",
         "save_total_limit",
         "dataloader_num_workers",
+        "ddp_timeout",
         "report_to",
     }
 )

@@ -1,4 +1,7 @@
-"""Validation loss: the mean over all trained tokens of held-out rows, packed as in training."""
+"""Validation loss: the mean over all trained tokens of held-out rows, packed as in training.
+
+Ranks share the packs out, and add up what they found.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from manako.data.loader import Loader
 from manako.data.settings import LoaderSettings
 from manako.data.too_long import Fitted
 from manako.nn.batch import make_batch, token_losses
+from manako.train.ranks import Ranks
 
 if TYPE_CHECKING:
     from manako.core.conversation import Conversation
@@ -46,8 +50,11 @@ class SomeRows:
 class Validation:
     """Held-out rows, ready to be scored again and again."""
 
-    def __init__(self, recipe: Recipe, source: RowSource, fitted: Fitted) -> None:
+    def __init__(
+        self, recipe: Recipe, source: RowSource, fitted: Fitted, ranks: Ranks | None = None
+    ) -> None:
         self._fitted = fitted
+        self._ranks = ranks or Ranks()
         most = recipe.eval.max_rows if recipe.eval else source.rows
         rows = SomeRows(source, most)
         if not rows.rows:
@@ -56,7 +63,7 @@ class Validation:
             LoaderSettings(
                 weights={"eval": 1.0},
                 pack_tokens=recipe.pack_tokens,
-                global_batch_packs=1,
+                global_batch_packs=self._ranks.size,
                 pack_window_rows=recipe.pack_window_rows,
                 too_long=recipe.too_long,
             ),
@@ -65,15 +72,17 @@ class Validation:
             encode=fitted.encode,
             fingerprint=fitted.processor.fingerprint,
             workers=0,
+            share=self._ranks.share,
         )
         self._start = self._loader.state()
 
     @torch.no_grad()
     def loss(self, model: torch.nn.Module, *, device: torch.device, dtype: torch.dtype) -> float:
-        """Mean loss per trained token, in nats; the model is left in the mode it was in."""
+        """Mean loss per trained token, in nats, over the rows of all ranks; the model is left in
+        the mode it was in."""
         was_training = model.training
         model.eval()
-        total, tokens = 0.0, 0
+        total, tokens = 0.0, 0.0
         self._loader.restore(self._start)
         for step in self._loader:
             for pack in step.packs:
@@ -82,6 +91,7 @@ class Validation:
                     total += float(token_losses(model, batch).double().sum())
                     tokens += pack.trained_tokens
         model.train(was_training)
+        total, tokens = self._ranks.sum([total, tokens], "the validation loss")
         if not tokens:
             raise InputError("eval.data has no row with a trained token that fits in a pack")
         return total / tokens

@@ -20,13 +20,15 @@ import torch
 
 from manako.core.errors import ManakoError, ResumeError
 from manako.core.files import write_error
+from manako.data.order import key_of
 from manako.nn.batch import make_batch
 from manako.train import checkpoints
 from manako.train.memory import memory_bytes, peak_memory_bytes
 from manako.train.meter import Measured, Meter
 from manako.train.optimizers import set_rates
 from manako.train.outcome import Outcome
-from manako.train.run_folder import RunFolder
+from manako.train.ranks import Ranks, open_ranks
+from manako.train.run_folder import RunFolder, SharedRunFolder
 from manako.train.schedules import rate_factor
 from manako.train.setup import Listener, Log, Run, open_run, progress_of, read_latest
 from manako.train.signals import StopNow, StopRequest
@@ -41,25 +43,34 @@ if TYPE_CHECKING:
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def run_training(recipe: Recipe, *, listener: Listener = lambda event: None) -> Outcome:
+def run_training(
+    recipe: Recipe, *, listener: Listener = lambda event: None, ranks: Ranks | None = None
+) -> Outcome:
     """Train by a recipe in this process; go on from the last checkpoint in its `output_dir`.
+
+    Where torchrun or Accelerate started several processes, all of them train as one (`ranks`: if
+    they have met already); the first writes and tells, and a request to stop reaches all.
 
     listener: is handed every event as it happens: those of `record.jsonl`, and before them
     `resume` (step, epoch, data position) and `measure` (rows done, rows in all). SIGTERM and
     Ctrl-C save first and give the outcome `stopped`; SIGHUP is ignored. Raises `ResumeError`
     where the folder holds another run or a finished one, `WriteError` where the disk is full; the
-    last whole checkpoint is then as it was.
+    last whole checkpoint is then as it was; `RankError` where another rank does not come.
     """
+    if ranks is None:
+        with open_ranks(recipe.ddp_timeout) as ranks:
+            return run_training(recipe, listener=listener, ranks=ranks)
     output = Path(recipe.output_dir)
-    with _full_disk_told(output), RunFolder(output) as folder, StopRequest() as stop:
-        log = Log(listener)
+    its_folder = RunFolder(output) if ranks.is_first else SharedRunFolder(output)
+    with _full_disk_told(output), its_folder as folder, StopRequest() as stop:
+        log = Log(listener, is_silent=not ranks.is_first)
         with contextlib.ExitStack() as closing, _failure_told(folder, log):
             closing.callback(log.close)
-            before = read_latest(recipe, folder)
+            before = read_latest(recipe, folder, ranks)
             if before and before.step == before.total_steps:
                 outcome = _done_before(recipe, folder, log, before)
             else:
-                outcome = _open_and_train(recipe, folder, log, closing, stop, before)
+                outcome = _open_and_train(recipe, folder, log, closing, stop, ranks, before)
             log.write("end", step=outcome.step, state=outcome.state, seconds=outcome.seconds)
         folder.write_state(outcome.state, step=outcome.step, total_steps=outcome.total_steps)
     return outcome
@@ -71,12 +82,15 @@ def _open_and_train(
     log: Log,
     closing: contextlib.ExitStack,
     stop: StopRequest,
+    ranks: Ranks,
     before: Progress | None,
 ) -> Outcome:
     try:
         with stop.at_once():
-            run = open_run(recipe, folder, log, closing, before=before)
-    except StopNow:
+            run = open_run(recipe, folder, log, closing, ranks=ranks, before=before)
+        ranks.any(False, "the other ranks to be ready")
+    except StopNow as asked:
+        ranks.leave(asked)
         return _stopped_before(recipe, folder, before)
     folder.write_recipe(recipe.to_yaml())
     folder.write_state("running", step=run.step, total_steps=run.total_steps)
@@ -93,7 +107,7 @@ def _train(run: Run, stop: StopRequest) -> Outcome:
         if is_new and _is_time_to_evaluate(run, is_done):
             _evaluate(run)
 
-        is_last = is_done or stop.requested
+        is_last = is_done or run.ranks.any(stop.requested, "whether to stop")
         if is_new and (is_last or (run.step > 0 and run.step % run.recipe.save_steps == 0)):
             meter.check()
             _save(run, time.monotonic() - started)
@@ -122,6 +136,8 @@ def _evaluate(run: Run) -> None:
 
 
 def _save(run: Run, seconds: float) -> None:
+    if not run.ranks.is_first:
+        return
     begun = time.monotonic()
     folder = run.folder.checkpoint(run.step)
     checkpoints.write(folder, run.trainee, progress_of(run, seconds))
@@ -133,9 +149,11 @@ def _save(run: Run, seconds: float) -> None:
 
 def _step(run: Run, meter: Meter) -> dict[str, float]:
     """Take the next batch and train on it; the rate of each part."""
+    run.ranks.at(run.step + 1)
     begun = time.monotonic()
     step = next(run.loader)
     waited = time.monotonic() - begun
+    step = run.ranks.complete(step)
     for row_id, reason in step.failed:
         run.log.write("failed_row", step=step.number, id=row_id, reason=reason)
     rates = set_rates(run.trainee.optimizers, _rate_factor(run))
@@ -147,6 +165,8 @@ def _step(run: Run, meter: Meter) -> dict[str, float]:
             trained_tokens=step.trained_tokens,
             backward=run.accelerator.backward,
         )
+        trained = [parameter for part in run.trained.values() for parameter in part]
+        loss = run.ranks.sum_gradients(trained, loss)
         norms = clip_gradients(run.trained, run.recipe.max_grad_norm)
         update(run.trainee.optimizers)
     run.step = step.number
@@ -158,8 +178,11 @@ def _step(run: Run, meter: Meter) -> dict[str, float]:
 
 
 def _batches(run: Run, step: Step) -> Iterator[Batch]:
+    """This rank's packs. What dropout drops is a function of the pack's number, so it does not
+    matter which rank trains it, nor how many there are."""
     for pack in step.packs:
         if pack.trained_tokens:
+            torch.manual_seed(key_of(run.recipe.seed, "dropout", pack.number) >> 1)
             yield make_batch(pack, run.trainee.processor, device=run.device, dtype=run.dtype)
 
 

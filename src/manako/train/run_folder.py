@@ -1,5 +1,7 @@
 """The folder of a run: what lies in it, in which state it is, and that one process has it.
 
+Where several processes train together the first one has it; the others read checkpoints there.
+
 recipe.yaml           as resolved
 state.json            {state: running | stopped | finished | failed, step, total_steps, pid,
                       checkpoint: path within the folder or null, error?}
@@ -133,3 +135,25 @@ class RunFolder:
                 f"another process is training in {self.path}",
                 next_step="wait for it, stop it, or choose another output_dir",
             ) from error
+
+
+class SharedRunFolder(RunFolder):
+    """The folder as ranks see it that only read: what they would write or delete, nobody does."""
+
+    def __enter__(self) -> SharedRunFolder:
+        return self
+
+    def keep_last(self, count: int) -> None:
+        return
+
+    def write_recipe(self, text: str) -> None:
+        return
+
+    def read_state(self) -> str:
+        """What state means is the first rank's business."""
+        return ""
+
+    def write_state(
+        self, state: State, *, step: int, total_steps: int | None = None, error: str = ""
+    ) -> None:
+        return

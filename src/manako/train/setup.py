@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from manako.core.errors import MissingFileError, NotInThisVersion
+from manako.core.errors import MissingFileError
 from manako.core.family import Family, PartName, Processor, family_of
 from manako.core.record import RecordWriter, forget_after, package_versions
 from manako.data.loader import Loader
@@ -29,6 +31,7 @@ from manako.train.evaluation import Validation
 from manako.train.optimizers import build_optimizers, describe
 from manako.train.parts import TrainedPart, prepare_parts, set_precision
 from manako.train.run_folder import RunFolder
+from manako.train.ranks import Ranks
 from manako.train.step import trained_by_part
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class Run:
     recipe: Recipe
     folder: RunFolder
     trainee: Trainee
+    ranks: Ranks
     parts: Mapping[PartName, TrainedPart]
     accelerator: Accelerator
     loader: Loader
@@ -74,16 +78,20 @@ class Run:
 
 @dataclass(eq=False)
 class Log:
-    """Where events go: the record, the listener, and TensorBoard where it was asked for."""
+    """Where events go: the record, the listener, and TensorBoard where it was asked for; nowhere
+    on a rank that is not the first (`is_silent`)."""
 
     listener: Listener
     record: RecordWriter | None = None
+    is_silent: bool = False
     board: Board | None = None
 
     def open(self, recipe: Recipe, folder: RunFolder, *, step: int | None) -> None:
         """Open the files. With `step`, what was recorded after it is forgotten: it is made again;
         without, the record starts anew."""
         if step is None:
+        if self.is_silent:
+            return
             folder.record.unlink(missing_ok=True)
         else:
             forget_after(folder.record, step)
@@ -105,18 +113,20 @@ class Log:
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Tell the listener alone."""
-        self.listener({"kind": kind, **fields})
+        if not self.is_silent:
+            self.listener({"kind": kind, **fields})
 
 
-def read_latest(recipe: Recipe, folder: RunFolder) -> Progress | None:
-    """Where the run in `folder` is, None where it has no checkpoint yet.
+def read_latest(recipe: Recipe, folder: RunFolder, ranks: Ranks) -> Progress | None:
+    """Where the run in `folder` is, None where it has no checkpoint yet; the first rank finds it.
 
     Raises `ResumeError` where it is a run of another recipe.
     """
-    latest = folder.latest()
-    if latest is None:
+    latest = folder.steps()[-1:] if ranks.is_first else []
+    step = ranks.from_first(latest[0] if latest else -1, "the run's last checkpoint")
+    if step < 0:
         return None
-    progress = checkpoints.read_progress(latest)
+    progress = checkpoints.read_progress(folder.checkpoint(step))
     checkpoints.check_recipe(recipe, progress, folder.path)
     return progress
 
@@ -128,6 +138,7 @@ def open_run(
     closing: contextlib.ExitStack,
     *,
     before: Progress | None,
+    ranks: Ranks,
 ) -> Run:
     """Everything of a run, restored to its last checkpoint where there is one (`before`).
 
@@ -141,11 +152,13 @@ def open_run(
     _use_threads(recipe, closing)
     processor = _open_processor(recipe, family, base)
     fitted = Fitted(processor=processor, pack_tokens=recipe.pack_tokens, policy=recipe.too_long)
-    loader = closing.enter_context(_open_loader(recipe, fitted, folder, log))
+    loader = closing.enter_context(_open_loader(recipe, fitted, folder, log, ranks))
+    ranks.first_then_all(lambda: loader.total_steps, "the lengths of all rows")
     if before:
         loader.restore(before.loader)
     loader.check_first()
-    validation = _open_validation(recipe, fitted)
+    validation = _open_validation(recipe, fitted, ranks)
+    ranks.check_same(_must_agree(recipe, loader, base))
     log.open(recipe, folder, step=before.step if before else None)
     _set_accelerate_aside(closing)
     accelerator = _open_accelerator(recipe)
@@ -157,11 +170,12 @@ def open_run(
         folder=folder,
         trainee=trainee,
         parts=parts,
+        ranks=ranks,
         accelerator=accelerator,
         loader=loader,
         validation=validation,
         log=log,
-        setting=_setting(accelerator, trainee),
+        setting=_setting(accelerator, trainee, ranks),
         total_steps=loader.total_steps,
     )
     if latest and before:
@@ -239,7 +253,13 @@ def _open_processor(recipe: Recipe, family: Family, base: Path) -> Processor:
     return processor.with_pixel_limits(min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
 
 
-def _open_loader(recipe: Recipe, fitted: Fitted, folder: RunFolder, log: Log) -> Loader:
+def _open_loader(
+    recipe: Recipe, fitted: Fitted, folder: RunFolder, log: Log, ranks: Ranks
+) -> Loader:
+    def progress(done: int, total: int) -> None:
+        log.tell("measure", done=done, total=total)
+        ranks.beat()
+
     return Loader(
         LoaderSettings.of(recipe),
         {source.name: Store.open(source.path) for source in recipe.data},
@@ -248,14 +268,30 @@ def _open_loader(recipe: Recipe, fitted: Fitted, folder: RunFolder, log: Log) ->
         fingerprint=fitted.processor.fingerprint,
         workers=recipe.dataloader_num_workers,
         lengths_folder=folder.lengths,
-        progress=lambda done, total: log.tell("measure", done=done, total=total),
+        progress=progress,
+        share=ranks.share,
     )
 
 
-def _open_validation(recipe: Recipe, fitted: Fitted) -> Validation | None:
+def _open_validation(recipe: Recipe, fitted: Fitted, ranks: Ranks) -> Validation | None:
     if recipe.eval is None:
         return None
-    return Validation(recipe, Store.open(recipe.eval.data), fitted)
+    return Validation(recipe, Store.open(recipe.eval.data), fitted, ranks)
+
+
+def _must_agree(recipe: Recipe, loader: Loader, base: Path) -> dict[str, str]:
+    """What every rank must have alike; paths may differ between machines."""
+    values = {
+        name: value
+        for name, value in recipe.to_dict().items()
+        if name not in checkpoints.IDLE_FIELDS | {"model", "data"}
+    }
+    return {
+        "recipe": json.dumps(values),
+        "data": json.dumps(loader.fingerprint),
+        "weights": fingerprint(base),
+        "versions": json.dumps(package_versions()),
+    }
 
 
 def _open_trainee(
@@ -276,7 +312,9 @@ def _open_trainee(
     parts = prepare_parts(model, family, recipe)
     set_precision(model, bf16=recipe.bf16)
     model.train()
-    model, *optimizers = accelerator.prepare(model, *build_optimizers(model, family, recipe))
+    # Never wrapped in `DistributedDataParallel`: `Ranks` sums the gradients.
+    model = accelerator.prepare_model(model, evaluation_mode=True)
+    optimizers = map(accelerator.prepare_optimizer, build_optimizers(model, family, recipe))
     trainee = Trainee(
         model=model,
         family=family,
@@ -292,12 +330,12 @@ def _open_trainee(
 def _open_accelerator(recipe: Recipe) -> Accelerator:
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.bf16 else "no")
-    if accelerator.num_processes > 1:
-        raise NotInThisVersion(
-            f"training in {accelerator.num_processes} processes is not in this version",
-            next_step="start one process",
-        )
+    with warnings.catch_warnings():
+        # With several processes and no OMP_NUM_THREADS it shares the cores out, and says so.
+        warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
+        accelerator = Accelerator(mixed_precision="bf16" if recipe.bf16 else "no")
+    if recipe.cpu_threads:
+        torch.set_num_threads(recipe.cpu_threads)
     return accelerator
 
 
@@ -316,13 +354,14 @@ def _set_accelerate_aside(closing: contextlib.ExitStack) -> None:
         shared.clear()
 
 
-def _setting(accelerator: Accelerator, trainee: Trainee) -> dict[str, Any]:
+def _setting(accelerator: Accelerator, trainee: Trainee, ranks: Ranks) -> dict[str, Any]:
     raw = [getattr(each, "optimizer", each) for each in trainee.optimizers]
     return {
         "device": _device_name(accelerator.device),
         "threads": torch.get_num_threads(),
         "optimizer": describe(raw),
         "versions": package_versions(),
+        "world_size": ranks.size,
     }
 
 

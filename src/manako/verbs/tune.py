@@ -29,6 +29,7 @@ from manako.verbs.runs import LOG, PROCESS, START, hold, is_held
 
 if TYPE_CHECKING:
     from manako.train.outcome import Outcome
+    from manako.train.ranks import Ranks
 
 START_RECIPE = "start.yaml"
 """The recipe, as resolved, that a process in the background is handed."""
@@ -46,18 +47,31 @@ class StoppedEarly(BaseException):
 def train(recipe: Recipe, *, listener: Listener = lambda event: None) -> Outcome:
     """Train in this process, and go on from the last checkpoint where `output_dir` has one.
 
-    `listener` is handed every event of the run as it happens (`train.loop.run_training`).
+    `listener` is handed every event of the run as it happens (`train.loop.run_training`). Where a
+    launcher started several processes, all of them call this, and the first has the run's folder.
 
     Raises `InputError` when another process trains there, `ResumeError` when the run cannot go on
     (nothing remains, or other data or settings), and what `train.loop.run_training` raises.
     """
     from manako.infer.source import with_model_folder
+    from manako.train.ranks import open_ranks
 
-    recipe, folder = with_model_folder(recipe), Path(recipe.output_dir)
-    with hold(folder), _recorded(folder) as ending:
-        outcome = _train(recipe, _also_written(folder, listener))
-        ending["exit_code"] = outcome.exit_code
+    with open_ranks(recipe.ddp_timeout) as ranks:
+        recipe, folder = with_model_folder(recipe), Path(recipe.output_dir)
+        if not ranks.is_first:
+            return _train(recipe, listener, ranks)
+        with hold(folder), _recorded(folder) as ending:
+            outcome = _train(recipe, _also_written(folder, listener), ranks)
+            ending["exit_code"] = outcome.exit_code
     return outcome
+
+
+def rank_of_launcher() -> int | None:
+    """Which of several processes torchrun or Accelerate made this one; None where it is alone."""
+    from manako.train.ranks import launched
+
+    place = launched()
+    return place.rank if place else None
 
 
 def start_training(recipe: Recipe) -> bool:
@@ -98,10 +112,10 @@ def _look_first(recipe: Recipe) -> None:
         Manifest.load(Path(path))
 
 
-def _train(recipe: Recipe, listener: Listener) -> Outcome:
+def _train(recipe: Recipe, listener: Listener, ranks: Ranks | None = None) -> Outcome:
     from manako.train.loop import run_training
 
-    return run_training(recipe, listener=listener)
+    return run_training(recipe, listener=listener, ranks=ranks)
 
 
 def _also_written(folder: Path, listener: Listener) -> Listener:

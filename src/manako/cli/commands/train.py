@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ import click
 from manako.cli.command import command, option
 from manako.cli.failures import Ended
 from manako.cli.screen import Screen
-from manako.verbs.exits import Exit
+from manako.core.errors import ManakoError, RankError
+from manako.verbs.exits import Exit, exit_of
 
 if TYPE_CHECKING:
     from manako.core.recipe import Recipe
@@ -36,10 +39,14 @@ LINE_SECONDS = 10.0
 def train(screen: Screen, recipe: Path, assignments: tuple[str, ...], foreground: bool) -> None:
     """Train by a recipe; the same call goes on from where a run has stopped."""
     from manako.core.recipe import Recipe
+    from manako.verbs.tune import rank_of_launcher
 
     loaded = Recipe.load(recipe, assignments)
     again = _command(recipe, assignments)
-    if foreground:
+    rank = rank_of_launcher()
+    if rank is not None:
+        _train_as_rank(screen, loaded, again, rank)
+    elif foreground:
         _train_here(screen, loaded, again)
     else:
         _train_apart(screen, loaded, again)
@@ -55,11 +62,12 @@ def _train_apart(screen: Screen, recipe: Recipe, again: str) -> None:
     finish(screen, watch_and_stop(screen, folder), command=again)
 
 
-def _train_here(screen: Screen, recipe: Recipe, again: str) -> None:
+def _train_here(screen: Screen, recipe: Recipe, again: str, *, launched: bool = False) -> None:
     from manako.verbs.runs import read_run
     from manako.verbs.tune import train
 
-    outcome = train(recipe, listener=_Lines(screen))
+    with _last_words() if launched else contextlib.nullcontext():
+        outcome = train(recipe, listener=_Lines(screen))
     if screen.is_json:
         screen.print_json(read_run(outcome.folder).as_dict())
     if outcome.state == "stopped":
@@ -72,6 +80,36 @@ def _train_here(screen: Screen, recipe: Recipe, again: str) -> None:
         checkpoint=outcome.checkpoint,
         folder=outcome.folder,
     )
+
+
+def _train_as_rank(screen: Screen, recipe: Recipe, again: str, rank: int) -> None:
+    """One of several processes, always in the foreground: the launcher watches it. The first
+    talks; of failures the others tell only what the first may not know."""
+    from manako.verbs.tune import train
+
+    if rank == 0:
+        _train_here(screen, recipe, again, launched=True)
+        return
+    with _last_words():
+        try:
+            outcome = train(recipe)
+        except RankError as error:
+            if error.failed_rank != 0:
+                raise
+            raise Ended(exit_of(error)) from error
+        except ManakoError as error:  # told to the first rank, which prints it
+            raise Ended(exit_of(error)) from error
+    if outcome.exit_code:
+        raise Ended(Exit(outcome.exit_code))
+
+
+@contextlib.contextmanager
+def _last_words() -> Iterator[None]:
+    """A launcher sends SIGTERM as soon as one rank has ended; the others still say why they end."""
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _Lines:
