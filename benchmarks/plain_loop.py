@@ -7,7 +7,8 @@ longest, in transformers' own attention and loss. Batches lie ready, so nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,30 +17,46 @@ from manako.core.example import Example, Pack
 from manako.core.family import Processor
 from manako.nn.batch import Batch, make_batch, to_tensors, token_losses
 
+if TYPE_CHECKING:
+    from manako.core.recipe import Recipe
+
 MAX_NORM = 1.0
 NO_LABEL = -100
 """What transformers' loss passes over."""
 
 
-def open_packed(folder: Any, *, device: str = "cpu") -> Any:
+def open_packed(recipe: Recipe, device: str) -> Any:
     """The model as our training runs it."""
-    from manako.families.qwen2_vl import FAMILY
     from manako.nn.attention import use_segments
-    from manako.nn.checkpoint import load_model
     from manako.nn.patches import multiply_patches
 
-    model = load_model(folder, FAMILY, device=device)
+    model = _open(recipe, device)
     use_segments(model)
     multiply_patches(model)
+    return model
+
+
+def open_padded(recipe: Recipe, device: str) -> Any:
+    """The model as transformers runs it, training what the recipe trains."""
+    return _open(recipe, device)
+
+
+def _open(recipe: Recipe, device: str) -> Any:
+    from manako.families.qwen2_vl import FAMILY
+    from manako.nn.checkpoint import load_model, stored_dtype
+    from manako.train.parts import prepare_parts, set_precision
+
+    folder = Path(recipe.model)
+    dtype = stored_dtype(folder) if recipe.bf16 else "float32"
+    model = load_model(folder, FAMILY, dtype=dtype, device=device)
+    prepare_parts(model, FAMILY, recipe)
+    set_precision(model, bf16=recipe.bf16)
     return model.train()
 
 
-def open_padded(folder: Any, *, device: str = "cpu") -> Any:
-    """The model as transformers opens it."""
-    from transformers import Qwen2VLForConditionalGeneration
-
-    opened = Qwen2VLForConditionalGeneration.from_pretrained(str(folder), dtype=torch.float32)
-    return opened.to(device).train()
+def autocast(device: str, recipe: Recipe) -> Any:
+    """Computing in bfloat16 where the recipe does."""
+    return torch.autocast(device, torch.bfloat16, enabled=recipe.bf16)
 
 
 def packed_batch(pack: Pack, processor: Processor, **where: Any) -> Batch:
@@ -66,19 +83,27 @@ def padded_batch(
     return to_tensors(arrays, processor.pixel_rule, device=device, dtype=dtype)
 
 
-def train_packed(model: Any, batches: Sequence[Batch], optimizer: torch.optim.Optimizer) -> None:
+def train_packed(
+    model: Any, batches: Sequence[Batch], optimizer: torch.optim.Optimizer, computing: Any
+) -> None:
     """One step per batch."""
     for batch in batches:
-        loss = token_losses(model, batch).sum() / len(batch.targets)
+        with computing:
+            loss = token_losses(model, batch).sum() / len(batch.targets)
         _step(model, loss, optimizer)
 
 
 def train_padded(
-    model: Any, batches: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer
+    model: Any,
+    batches: Sequence[Mapping[str, Any]],
+    optimizer: torch.optim.Optimizer,
+    computing: Any,
 ) -> None:
     """One step per batch."""
     for batch in batches:
-        _step(model, model(**batch, use_cache=False).loss, optimizer)
+        with computing:
+            loss = model(**batch, use_cache=False).loss
+        _step(model, loss, optimizer)
 
 
 def _step(model: Any, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -88,7 +113,11 @@ def _step(model: Any, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> N
     optimizer.zero_grad(set_to_none=True)
 
 
-def adamw(model: Any, rate: float) -> torch.optim.Optimizer:
-    """AdamW as our training has it, over what is trained."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, lr=rate, weight_decay=0.0, fused=True)
+def adamw(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW as our training builds it."""
+    from manako.families.qwen2_vl import FAMILY
+    from manako.train.optimizers import build_optimizers, set_rates
+
+    (optimizer,) = build_optimizers(model, FAMILY, recipe)
+    set_rates([optimizer], 1.0)
+    return optimizer

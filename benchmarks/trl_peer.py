@@ -7,6 +7,7 @@ transforms, which are quicker and give exactly our pixels.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
@@ -14,6 +15,15 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+
+
+def choose_backend(torchvision: Path | None) -> str:
+    """How transformers resizes pictures: `torchvision` where a folder is given or it is installed,
+    else `pil`. Call it before transformers is imported."""
+    if torchvision is not None:
+        use_torchvision(torchvision)
+        return "torchvision"
+    return "torchvision" if importlib.util.find_spec("torchvision") else "pil"
 
 
 def use_torchvision(folder: Path) -> None:

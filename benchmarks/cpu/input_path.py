@@ -163,10 +163,7 @@ def main() -> None:
     options = _options()
     trl_peer.quiet()
     torch.set_num_threads(1)
-    backend = "pil"
-    if options.torchvision:
-        trl_peer.use_torchvision(options.torchvision)
-        backend = "torchvision"
+    backend = trl_peer.choose_backend(options.torchvision)
     with tempfile.TemporaryDirectory() as folder:
         world = make_world(Path(folder), options.rows, backend)
         same = check_same(world)

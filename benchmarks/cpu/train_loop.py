@@ -10,28 +10,21 @@ are real ones: padding does not count. Opening a model is not timed, nor are the
 from __future__ import annotations
 
 import argparse
-import itertools
 import tempfile
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks import measure, plain_loop, rows, trl_peer
+from benchmarks import measure, rows, runs, trl_peer
 
 if TYPE_CHECKING:
-    from manako.core.family import Processor
     from manako.core.recipe import Recipe
-    from manako.data.step import Step
 
 WARMUP_STEPS = 4
 RATE = 1e-3
-OURS, BARE = "Manako, run", "bare loop, the same packs ready"
-PADDED, PEER = "padded loop, batches ready", "TRL SFTTrainer"
+PACK_TOKENS = {"forms": 1856, "pages": 4096}
 QUICKSTART = {  # `samples/quickstart_model.yaml`; its vocabulary is the data's
     "vision_width": 96,
     "width": 128,
@@ -43,59 +36,30 @@ QUICKSTART = {  # `samples/quickstart_model.yaml`; its vocabulary is the data's
     "max_pixels": 50176,
     "system_turn": False,
 }
+CONTESTANTS: dict[str, Callable[[runs.World], runs.Timed]] = {
+    runs.OURS: runs.ours,
+    runs.BARE: runs.bare,
+    runs.PADDED: runs.padded,
+    runs.PEER: runs.trl,
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """One model, one data set, and the steps that our run makes of it."""
-
-    folder: Path
-    model: Path
-    data: Path
-    recipe: Recipe
-    processor: Processor
-    theirs: Any
-    dataset: Any
-    steps: tuple[Step, ...]
-    batch_rows: int
-    runs: Any
-
-    @property
-    def timed(self) -> tuple[Step, ...]:
-        return self.steps[WARMUP_STEPS:]
-
-
-def make_world(folder: Path, options: argparse.Namespace, backend: str) -> World:
-    """Data, a model of the quickstart's size with random weights, and what reads them."""
+def make_recipe(folder: Path, data: str, steps: int) -> Recipe:
+    """Data, a model of the quickstart's size with random weights, and how it is trained."""
     from manako.core.recipe import Recipe, Source
-    from manako.families.qwen2_vl import FAMILY
 
-    data = _forms(folder) if options.data == "forms" else rows.write_rows(folder / "pages", 400)
-    model = rows.make_checkpoint(folder / "model", **QUICKSTART)
-    recipe = Recipe(
-        model=str(model),
-        data=(Source(path=str(data)),),
+    stored = _forms(folder) if data == "forms" else rows.write_rows(folder / "pages", 200)
+    return Recipe(
+        model=str(rows.make_checkpoint(folder / "model", **QUICKSTART)),
+        data=(Source(path=str(stored)),),
         output_dir=str(folder / "run"),
         train=dict.fromkeys(("vision", "projector", "language"), str(RATE)),
         lr_scheduler_type="constant",
-        pack_tokens=options.pack_tokens,
+        pack_tokens=PACK_TOKENS[data],
         global_batch_packs=1,
-        max_steps=WARMUP_STEPS + options.steps,
+        max_steps=WARMUP_STEPS + steps,
         save_steps=10**6,
         cpu_threads=1,
-    )
-    steps = _steps(recipe, FAMILY.open(model))
-    return World(
-        folder=folder,
-        model=model,
-        data=data,
-        recipe=recipe,
-        processor=FAMILY.open(model),
-        theirs=trl_peer.open_processor(model, backend=backend),
-        dataset=trl_peer.open_dataset(data, folder / "cache"),
-        steps=steps,
-        batch_rows=max(1, round(fmean(len(step.packs[0].examples) for step in steps))),
-        runs=itertools.count(),
     )
 
 
@@ -110,136 +74,32 @@ def _forms(folder: Path) -> Path:
     return folder / "forms"
 
 
-def _steps(recipe: Recipe, processor: Processor) -> tuple[Step, ...]:
-    """What the loader will give the run: the order is computed, not remembered."""
-    from manako.data.loader import Loader
-    from manako.data.settings import LoaderSettings
-    from manako.data.store import Store
-    from manako.data.too_long import Fitted
-
-    fitted = Fitted(processor=processor, pack_tokens=recipe.pack_tokens, policy="error")
-    with Loader(
-        LoaderSettings.of(recipe),
-        {source.name: Store.open(source.path) for source in recipe.data},
-        measure=fitted.measure,
-        encode=fitted.encode,
-        fingerprint=processor.fingerprint,
-        workers=0,
-    ) as loader:
-        return tuple(loader)
-
-
-def ours(world: World) -> float:
-    """Tokens per second of a whole run, from the end of its last step that does not count."""
-    from manako.train.loop import run_training
-
-    ends: list[float] = []
-
-    def listen(event: Mapping[str, Any]) -> None:
-        if event["kind"] == "step":
-            ends.append(time.perf_counter())
-
-    output = str(world.folder / f"run-{next(world.runs)}")
-    run_training(world.recipe.replace(output_dir=output), listener=listen)
-    tokens = sum(step.tokens for step in world.timed)
-    return tokens / (ends[-1] - ends[WARMUP_STEPS - 1])
-
-
-def bare(world: World) -> float:
-    """Tokens per second of the step alone, on the very packs of our run."""
-    model = plain_loop.open_packed(world.model)
-    batches = [
-        plain_loop.packed_batch(step.packs[0], world.processor, device="cpu", dtype=torch.float32)
-        for step in world.steps
-    ]
-    optimizer = plain_loop.adamw(model, RATE)
-    plain_loop.train_packed(model, batches[:WARMUP_STEPS], optimizer)
-    start = time.perf_counter()
-    plain_loop.train_packed(model, batches[WARMUP_STEPS:], optimizer)
-    return sum(step.tokens for step in world.timed) / (time.perf_counter() - start)
-
-
-def padded(world: World) -> float:
-    """Tokens per second of the step alone, on the rows of our packs padded to the longest."""
-    model = plain_loop.open_padded(world.model)
-    batches = [
-        plain_loop.padded_batch(
-            step.packs[0].examples, world.processor, device="cpu", dtype=torch.float32
-        )
-        for step in world.steps
-    ]
-    optimizer = plain_loop.adamw(model, RATE)
-    plain_loop.train_padded(model, batches[:WARMUP_STEPS], optimizer)
-    start = time.perf_counter()
-    plain_loop.train_padded(model, batches[WARMUP_STEPS:], optimizer)
-    return sum(step.tokens for step in world.timed) / (time.perf_counter() - start)
-
-
-def trl(world: World) -> float:
-    """Tokens per second of SFTTrainer."""
-    found = trl_peer.train(
-        plain_loop.open_padded(world.model),
-        world.dataset,
-        world.theirs,
-        world.folder / f"trl-{next(world.runs)}",
-        batch_rows=world.batch_rows,
-        steps=len(world.steps),
-        warmup_steps=WARMUP_STEPS,
-        learning_rate=RATE,
-        dataloader_num_workers=1,
-        bf16=False,
-        use_cpu=True,
-    )
-    return found["tokens"] / found["seconds"]
-
-
-def describe(world: World) -> dict[str, float]:
-    """What the steps are like."""
-    packs = [step.packs[0] for step in world.timed]
-    tokens = sum(pack.tokens for pack in packs)
-    room = sum(max(e.tokens for e in pack.examples) * len(pack.examples) for pack in packs)
-    images = sum(image.tokens for pack in packs for image in pack.images)
-    return {
-        "steps": len(packs),
-        "rows_per_pack": round(fmean(len(pack.examples) for pack in packs), 1),
-        "tokens_per_row": round(tokens / sum(len(pack.examples) for pack in packs), 1),
-        "image_token_share": round(images / tokens, 3),
-        "trained_token_share": round(sum(pack.trained_tokens for pack in packs) / tokens, 3),
-        "pack_fill": round(fmean(pack.fill for pack in packs), 4),
-        "padded_fill": round(tokens / room, 4),
-    }
-
-
 def main() -> None:
     """Measure in turns, profile whole runs (opening included), and write a dated file."""
     options = _options()
     trl_peer.quiet()
     torch.set_num_threads(1)
-    backend = "pil"
-    if options.torchvision:
-        trl_peer.use_torchvision(options.torchvision)
-        backend = "torchvision"
-    contestants = {OURS: ours, BARE: bare, PADDED: padded, PEER: trl}
-    with tempfile.TemporaryDirectory() as folder:
-        world = make_world(Path(folder), options, backend)
+    backend = trl_peer.choose_backend(options.torchvision)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        recipe = make_recipe(folder, options.data, options.steps)
+        world = runs.make_world(
+            folder, recipe, warmup_steps=WARMUP_STEPS, device="cpu", backend=backend
+        )
         rates = measure.paired(
-            {name: lambda r=run: r(world) for name, run in contestants.items()}, options.rounds
+            {name: lambda r=run: r(world).rate for name, run in CONTESTANTS.items()},
+            options.rounds,
         )
         profiled = {
-            name: measure.profile(lambda r=contestants[name]: r(world)) for name in (OURS, PEER)
+            name: measure.profile(lambda r=CONTESTANTS[name]: r(world))
+            for name in (runs.OURS, runs.PEER)
         }
-        data = describe(world)
+        data = runs.describe(world)
     table = measure.tabled(rates)
-    found = measure.ratios(rates, [(OURS, BARE), (OURS, PADDED), (OURS, PEER)])
+    found = measure.ratios(rates, [(runs.OURS, peer) for peer in CONTESTANTS if peer != runs.OURS])
     measure.show("tokens/s", table, found)
-    head = measure.header(
-        "train_loop",
-        rounds=options.rounds,
-        pack_tokens=options.pack_tokens,
-        batch_rows=world.batch_rows,
-        backend=backend,
-        workers=1,
-    )
+    settings = {"pack_tokens": recipe.pack_tokens, "batch_rows": world.batch_rows, "workers": 1}
+    head = measure.header("train_loop", rounds=options.rounds, backend=backend, **settings)
     fields = {"data": data, "tokens_per_second": table, "ratios": found, "profile": profiled}
     measure.write_result(f"train-loop-{options.data}", head, fields, options.out)
 
@@ -249,7 +109,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", choices=("forms", "pages"), default="forms")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pack-tokens", type=int, default=1856)
     parser.add_argument("--torchvision", type=Path, help="folder that torchvision lies in")
     parser.add_argument("--out", type=Path, default=measure.RESULTS)
     return parser.parse_args()
