@@ -139,12 +139,12 @@ class Recipe:
     dataloader_num_workers: processes that make packs ready beside the training process.
     cpu_threads: threads that torch computes with on a CPU; 0 leaves torch's own number, one per
         core. A small model is quicker with one, and so is a busy machine.
+    ddp_timeout: seconds that processes which train together wait for one another before they end
+        with an error.
     report_to: `tensorboard`, or nothing; `record.jsonl` is always written.
     """
 
     model: str
-    ddp_timeout: seconds that processes which train together wait for one another before they end
-        with an error.
     data: tuple[Source, ...]
     output_dir: str
     stages: tuple[Stage, ...] = ()
@@ -184,12 +184,12 @@ class Recipe:
     save_total_limit: int = 2
     dataloader_num_workers: int = 1
     cpu_threads: int = 0
+    ddp_timeout: int = 1800
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("pack_tokens", "global_batch_packs", "pack_window_rows", "logging_steps"):
             _positive(name, getattr(self, name))
-    ddp_timeout: int = 1800
         for name in ("save_steps", "save_total_limit", "lora_r", "lora_alpha", "ddp_timeout"):
             _positive(name, getattr(self, name))
         _positive("num_train_epochs", self.num_train_epochs)

@@ -30,8 +30,8 @@ from manako.train.checkpoints import Progress, Trainee
 from manako.train.evaluation import Validation
 from manako.train.optimizers import build_optimizers, describe
 from manako.train.parts import TrainedPart, prepare_parts, set_precision
-from manako.train.run_folder import RunFolder
 from manako.train.ranks import Ranks
+from manako.train.run_folder import RunFolder
 from manako.train.step import trained_by_part
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Run:
 
     recipe: Recipe
     folder: RunFolder
-    trainee: Trainee
     ranks: Ranks
+    trainee: Trainee
     parts: Mapping[PartName, TrainedPart]
     accelerator: Accelerator
     loader: Loader
@@ -82,16 +82,16 @@ class Log:
     on a rank that is not the first (`is_silent`)."""
 
     listener: Listener
-    record: RecordWriter | None = None
     is_silent: bool = False
+    record: RecordWriter | None = None
     board: Board | None = None
 
     def open(self, recipe: Recipe, folder: RunFolder, *, step: int | None) -> None:
         """Open the files. With `step`, what was recorded after it is forgotten: it is made again;
         without, the record starts anew."""
-        if step is None:
         if self.is_silent:
             return
+        if step is None:
             folder.record.unlink(missing_ok=True)
         else:
             forget_after(folder.record, step)
@@ -137,8 +137,8 @@ def open_run(
     log: Log,
     closing: contextlib.ExitStack,
     *,
-    before: Progress | None,
     ranks: Ranks,
+    before: Progress | None,
 ) -> Run:
     """Everything of a run, restored to its last checkpoint where there is one (`before`).
 
@@ -168,9 +168,9 @@ def open_run(
     run = Run(
         recipe=recipe,
         folder=folder,
+        ranks=ranks,
         trainee=trainee,
         parts=parts,
-        ranks=ranks,
         accelerator=accelerator,
         loader=loader,
         validation=validation,
@@ -359,9 +359,9 @@ def _setting(accelerator: Accelerator, trainee: Trainee, ranks: Ranks) -> dict[s
     return {
         "device": _device_name(accelerator.device),
         "threads": torch.get_num_threads(),
+        "world_size": ranks.size,
         "optimizer": describe(raw),
         "versions": package_versions(),
-        "world_size": ranks.size,
     }
 
 
