@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WARMUP_STEPS = 4
 RATE = 1e-3
-PACK_TOKENS = {"forms": 1856, "pages": 4096}
+PACK_TOKENS = {"forms": 1856, "pages": 2048}
 QUICKSTART = {  # `samples/quickstart_model.yaml`; its vocabulary is the data's
     "vision_width": 96,
     "width": 128,
@@ -57,6 +57,7 @@ def make_recipe(folder: Path, data: str, steps: int) -> Recipe:
         lr_scheduler_type="constant",
         pack_tokens=PACK_TOKENS[data],
         global_batch_packs=1,
+        too_long="drop",
         max_steps=WARMUP_STEPS + steps,
         save_steps=10**6,
         cpu_threads=1,
@@ -107,7 +108,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", choices=("forms", "pages"), default="forms")
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--torchvision", type=Path, help="folder that torchvision lies in")
     parser.add_argument("--out", type=Path, default=measure.RESULTS)
