@@ -5,13 +5,15 @@ python scripts/readme_answer.py
 
 import re
 
-from blocks import ROOT, write_block
 from click.testing import CliRunner
 
+from blocks import ROOT, write_block
 from manako.cli.root import ROOT as MANAKO
 
 BLOCK = "answer:recommend"
-COMMAND = "manako models recommend --task read --answers-in ja --gpu 24GB --method lora --commercial"
+COMMAND = (
+    "manako models recommend --task read --answers-in ja --gpu 24GB --method lora --commercial"
+)
 COLUMNS = 100
 READMES = {"README.md": "en", "README.ja.md": "ja"}
 CUT = "   ..."

@@ -306,9 +306,7 @@ def _part_of(family: Any, name: str) -> str:
 def _size_rows(card: Card | None, evidence: Evidence) -> Iterator[Row]:
     if evidence.headers is not None or (card and card.weight_bytes):
         size = evidence.headers.weight_bytes if evidence.headers else None
-        yield _row(
-            "weight_bytes", card and card.weight_bytes, Found(value=size, origin="weights")
-        )
+        yield _row("weight_bytes", card and card.weight_bytes, Found(value=size, origin="weights"))
     if evidence.headers is not None:
         types = ", ".join(f"{name} {count:,}" for name, count in evidence.headers.dtypes.items())
         yield Row(field="dtypes", found=(Found(value=types, origin="weights"),))
