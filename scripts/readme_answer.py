@@ -14,7 +14,7 @@ BLOCK = "answer:recommend"
 COMMAND = (
     "manako models recommend --task read --answers-in ja --gpu 24GB --method lora --commercial"
 )
-COLUMNS = 100
+COLUMNS = 120
 READMES = {"README.md": "en", "README.ja.md": "ja"}
 CUT = "   ..."
 NAMES = re.compile(r"(?P<reason>^- .*\(\d+\)): .*")
