@@ -20,6 +20,7 @@ import torch
 
 from manako.core.example import Example, Pack
 from manako.nn.batch import to_tensors
+from manako.nn.cache import cache_argument, cache_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -173,11 +174,11 @@ class _Batch:
             output = self._network(
                 **inputs,
                 attention_mask=mask,
-                cache=self._cache,
+                **cache_argument(self._network, self._cache),
                 use_cache=True,
                 logits_to_keep=1,
             )
-        self._cache = output.cache
+        self._cache = cache_of(output)
         return output.logits[:, -1].float()  # type: ignore[no-any-return]
 
     def _penalised(self, logits_BV: Tensor) -> Tensor:
