@@ -48,6 +48,7 @@ def test_a_source_is_named_after_its_folder() -> None:
         ({"method": "lora", "train": {"language": "full 1e-4"}}, "no part a `lora` rate"),
         ({"eval": {"data": "x", "every_steps": 0}}, "eval.every_steps"),
         ({"gradient_checkpointing": "projector"}, "expected false | true | vision | language"),
+        ({"optim": "adamw_bnb_8bit", "optim_state_dtype": "bfloat16"}, "which keeps 8 bits"),
         ({"gradient_checkpointing": "vision"}, "train freezes the vision part"),
     ],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -50,15 +50,42 @@ def test_layers_computed_again_end_with_the_same_weights(recipe: MakeRecipe) -> 
         assert_same(checkpoint(plain), checkpoint(again))
 
 
+def end_at_step(step: int, recipe: Recipe) -> None:
+    """Train, and end without warning after this step; the one before it is saved."""
+
+    def end(event: Any) -> None:
+        if event["kind"] == "step" and event["step"] == step:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run_training(recipe.replace(save_steps=step - 1), listener=end)
+
+
 def test_a_run_may_go_on_with_less_memory(recipe: MakeRecipe) -> None:
     """Whoever runs out of memory turns the lever and goes on, with the very same weights."""
     whole = run_training(recipe("whole"))
-
-    def stop(event: Any) -> None:
-        if event["kind"] == "step" and event["step"] == 3:
-            raise MemoryError
-
-    with contextlib.suppress(MemoryError):
-        run_training(recipe("cut", save_steps=2), listener=stop)
+    end_at_step(3, recipe("cut"))
     gone_on = run_training(recipe("cut", gradient_checkpointing="language"))
     assert_same(checkpoint(whole), checkpoint(gone_on))
+
+
+@pytest.mark.parametrize("optim", ["adamw", "muon"])
+def test_bfloat16_state_is_half_as_large_and_goes_on_bit_for_bit(
+    recipe: MakeRecipe, optim: str
+) -> None:
+    changes = {"optim": optim, "optim_state_dtype": "bfloat16", "weight_decay": 0.1}
+    whole = run_training(recipe("whole", **changes))
+    end_at_step(4, recipe("cut", **changes))
+    gone_on = run_training(recipe("cut", **changes))
+    assert_same(checkpoint(whole), checkpoint(gone_on))
+    wide = run_training(recipe("float32", optim=optim, max_steps=1))
+    sizes = [state_bytes(checkpoint(run)) for run in (whole, wide)]
+    assert sizes[0] * 2 == sizes[1]
+    setup = next(iter(read_record(whole.folder / "record.jsonl").of_kind("setup")))
+    assert "bfloat16 state" in setup["optimizer"]
+
+
+def state_bytes(found: dict[str, torch.Tensor]) -> int:
+    """Bytes of the optimizer's state, without its counters of steps."""
+    state = (t for n, t in found.items() if n.startswith("optimizer.") and not n.endswith(".step"))
+    return sum(tensor.nbytes for tensor in state)

@@ -116,7 +116,11 @@ class Recipe:
     min_pixels, max_pixels: picture limits, instead of the checkpoint's.
     num_train_epochs: how often the data is drawn, in rows of all sources together.
     max_steps: 0 means `num_train_epochs` decides.
-    optim: `adamw`, or `muon` for matrices of hidden layers with AdamW for the rest.
+    optim: `adamw`, or `muon` for matrices of hidden layers with AdamW for the rest; AdamW with
+        moments of 8 bits is `adamw_bnb_8bit` where bitsandbytes is installed, `adamw_torch_8bit`
+        where torchao is.
+    optim_state_dtype: what the optimizer keeps from step to step, for `adamw` and `muon`;
+        `bfloat16` halves it.
     adam_beta1, adam_beta2, adam_epsilon: of AdamW.
     weight_decay: of tensors with two dimensions and more.
     max_grad_norm: gradients are scaled down to this norm, all parts together; 0 leaves them.
@@ -163,7 +167,8 @@ class Recipe:
     max_pixels: int | None = None
     num_train_epochs: float = 1.0
     max_steps: int = 0
-    optim: Literal["adamw", "muon"] = "adamw"
+    optim: Literal["adamw", "muon", "adamw_bnb_8bit", "adamw_torch_8bit"] = "adamw"
+    optim_state_dtype: Literal["float32", "bfloat16"] = "float32"
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
@@ -255,6 +260,12 @@ class Recipe:
                 "gradient_checkpointing: vision would save nothing: train freezes the vision part, "
                 "so it keeps nothing for the backward pass",
                 next_step="set gradient_checkpointing: language",
+            )
+        if self.optim_state_dtype != "float32" and self.optim.endswith("_8bit"):
+            raise RecipeError(
+                f"optim_state_dtype: {self.optim_state_dtype} says nothing under optim: "
+                f"{self.optim}, which keeps 8 bits",
+                next_step="leave optim_state_dtype out, or set optim: adamw",
             )
 
     def _check_reports(self) -> None:

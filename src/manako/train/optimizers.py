@@ -17,6 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from manako.core.errors import CheckpointError
+from manako.train.adamw import RoundedAdamW
+from manako.train.eight_bit import (
+    LIBRARIES,
+    describe_8bit,
+    library_of,
+    open_8bit,
+    plain_state,
+    restore_8bit,
+)
 
 if TYPE_CHECKING:
     from manako.core.family import Family
@@ -33,8 +42,9 @@ ADAMW_RMS = 0.2
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised; for matrices of hidden layers only.
 
-    params: as for any torch optimizer, every tensor of two dimensions. State: `momentum`, one
-    plain tensor per parameter.
+    params: as for any torch optimizer, every tensor of two dimensions. state_dtype: of the state,
+    which is `momentum`, one plain tensor per parameter. It changes by a twentieth a step, so that
+    bfloat16 may round it to the nearest.
     """
 
     def __init__(
@@ -44,8 +54,10 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        state_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.state_dtype = state_dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -62,8 +74,10 @@ class Muon(torch.optim.Optimizer):
     def _update(self, parameters: list[nn.Parameter], group: Mapping[str, Any]) -> None:
         momentum, lr = group["momentum"], group["lr"]
         grads = [p.grad for p in parameters if p.grad is not None]
-        buffers = [self._momentum(p) for p in parameters]
+        kept = [self._momentum(p) for p in parameters]
+        buffers = [buffer.float() for buffer in kept]  # the same tensors where they are float32
         torch._foreach_lerp_(buffers, grads, 1.0 - momentum)
+        torch._foreach_copy_(kept, buffers)
         ahead = torch._foreach_lerp(grads, buffers, momentum)  # Nesterov's look ahead
         updates = orthogonalise(torch.stack(list(ahead)).float()).unbind()
         rows, columns = parameters[0].shape
@@ -76,7 +90,7 @@ class Muon(torch.optim.Optimizer):
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
         state = self.state[parameter]
         if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
+            state["momentum"] = torch.zeros_like(parameter, dtype=self.state_dtype)
         return state["momentum"]  # type: ignore[no-any-return]
 
 
@@ -113,21 +127,38 @@ def build_optimizers(model: Any, family: Family, recipe: Recipe) -> list[torch.o
     groups = _groups(model, family, recipe)
     optimizers: list[torch.optim.Optimizer] = []
     if groups["muon"]:
-        optimizers.append(Muon(groups["muon"], lr=0.0, momentum=recipe.muon_momentum))
-    if groups["adamw"]:
-        betas = (recipe.adam_beta1, recipe.adam_beta2)
+        dtype = getattr(torch, recipe.optim_state_dtype)
         optimizers.append(
-            torch.optim.AdamW(
-                groups["adamw"], lr=0.0, betas=betas, eps=recipe.adam_epsilon, fused=True
-            )
+            Muon(groups["muon"], lr=0.0, momentum=recipe.muon_momentum, state_dtype=dtype)
         )
+    if groups["adamw"]:
+        optimizers.append(_build_adamw(groups["adamw"], recipe))
     return optimizers
+
+
+def _build_adamw(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optim in LIBRARIES:
+        return open_8bit(groups, recipe)
+    betas, eps = (recipe.adam_beta1, recipe.adam_beta2), recipe.adam_epsilon
+    if recipe.optim_state_dtype == "bfloat16":
+        return RoundedAdamW(groups, lr=0.0, betas=betas, eps=eps)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
 
 
 def describe(optimizers: Sequence[torch.optim.Optimizer]) -> str:
     """Implementations in words: fused and foreach give different bits, so a run records it."""
-    kinds = {"Muon": "Muon (float32, batched)", "AdamW": "AdamW (fused)"}
-    return " + ".join(kinds.get(type(each).__name__, type(each).__name__) for each in optimizers)
+    return " + ".join(_implementation(each) for each in optimizers)
+
+
+def _implementation(optimizer: torch.optim.Optimizer) -> str:
+    if isinstance(optimizer, Muon):
+        is_half = optimizer.state_dtype == torch.bfloat16
+        return f"Muon (float32, batched{', bfloat16 state' if is_half else ''})"
+    if library_of(optimizer):
+        return describe_8bit(optimizer)
+    if isinstance(optimizer, RoundedAdamW):
+        return "AdamW (bfloat16 state)"
+    return "AdamW (fused)" if isinstance(optimizer, torch.optim.AdamW) else type(optimizer).__name__
 
 
 def set_rates(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> dict[str, float]:
@@ -135,8 +166,12 @@ def set_rates(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> dic
     rates: dict[str, float] = {}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["full_rate"] * factor
-            rates.setdefault(group["part"], group["lr"])
+            rate = group["full_rate"] * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # torchao's, which wants to keep its tensor
+            else:
+                group["lr"] = rate
+            rates.setdefault(group["part"], rate)
     return rates
 
 
@@ -148,7 +183,7 @@ def state_tensors(
         f"{names[parameter]}.{key}": value
         for optimizer in optimizers
         for parameter, state in optimizer.state.items()
-        for key, value in state.items()
+        for key, value in plain_state(state).items()
     }
 
 
@@ -163,14 +198,26 @@ def restore_state(
         name, _, key = full_name.rpartition(".")
         states[name][key] = tensor
     for optimizer in optimizers:
+        library = {}
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if found := states.pop(names[parameter], None):
+                found = states.pop(names[parameter], None)
+                if found and library_of(_bare(optimizer)):
+                    library[parameter] = found
+                elif found:
                     optimizer.state[parameter] = _placed(found, parameter, group)
+        if library:
+            restore_8bit(_bare(optimizer), library)
     if states:
         raise CheckpointError(
             f"optimizer state for {', '.join(sorted(states)[:10])}, which is not trained"
         )
+
+
+def _bare(optimizer: Any) -> torch.optim.Optimizer:
+    """An optimizer without what Accelerate puts around it."""
+    bare: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return bare
 
 
 def _placed(

@@ -27,6 +27,7 @@ from manako.nn.recompute import recompute_layers
 from manako.train import checkpoints
 from manako.train.board import Board
 from manako.train.checkpoints import Progress, Trainee
+from manako.train.eight_bit import check_installed
 from manako.train.evaluation import Validation
 from manako.train.optimizers import build_optimizers, describe
 from manako.train.parts import TrainedPart, prepare_parts, set_precision
@@ -149,6 +150,7 @@ def open_run(
         log.tell("resume", **_position(before))
     base = _model_folder(recipe)
     family = family_of(base)
+    check_installed(recipe)
     _use_threads(recipe, closing)
     processor = _open_processor(recipe, family, base)
     fitted = Fitted(processor=processor, pack_tokens=recipe.pack_tokens, policy=recipe.too_long)
@@ -368,4 +370,4 @@ def _setting(accelerator: Accelerator, trainee: Trainee, ranks: Ranks) -> dict[s
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
+    return str(device) if device.type != "cpu" else "cpu"  # a rank's is called `cpu:0`
