@@ -1,12 +1,13 @@
 """A process that has imported everything and forks the ranks of a run, one run at a time.
 
-Reads lines of JSON from its input: {arguments, size, port, folder}. Answers two lines each: `pids`
+Reads lines of JSON from its input: {arguments (of each rank), port, folder, fails_at}. Answers two lines each: `pids`
 with the process id of each rank, and `ends` with how each ended (below zero: the signal that
 killed it). Forking after the imports makes a start cost a tenth of a second instead of six.
 
 A rank is the command line itself: `manako ARGUMENTS` with what torchrun puts into the environment.
 What it prints goes to FOLDER/rank-N.out and .err; the packs that it takes go to rank-N.packs, one
-line of JSON each: {step, number, rows, images, hash}.
+line of JSON each: {step, number, rows, images, hash}. With `fails_at` = [rank, step] that rank
+raises a `WorkerError` instead of taking that step.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import torch.distributed  # noqa: F401
 import transformers.models.qwen2_vl.modeling_qwen2_vl  # noqa: F401
 
 from manako.cli.root import ROOT
+from manako.core.errors import WorkerError
 from manako.data.loader import Loader
 from manako.data.step import Step, batch_hash
 from manako.train import loop, setup  # noqa: F401
@@ -35,8 +37,11 @@ class WrittenLoader(Loader):
     """Writes down the packs that it hands out for training on this rank."""
 
     file = Path()
+    fails_at = 0
 
     def __next__(self) -> Step:
+        if self.step + 1 == self.fails_at:
+            raise WorkerError("the disk is on fire", next_step="fetch water")
         step = super().__next__()
         lines = [
             {
@@ -61,7 +66,7 @@ def main() -> None:
     for line in asking:
         asked = json.loads(line)
         children = []
-        for rank in range(asked["size"]):
+        for rank in range(len(asked["arguments"])):
             child = os.fork()
             if child == 0:
                 run_rank(rank, asked)
@@ -78,17 +83,20 @@ def run_rank(rank: int, asked: dict[str, Any]) -> None:
     try:
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(folder / f"rank-{rank}.{name}", os.O_WRONLY | os.O_CREAT), number)
-        if asked["size"] > 1:
+        size = len(asked["arguments"])
+        if size > 1:
             os.environ |= {
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(asked["size"]),
+                "WORLD_SIZE": str(size),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(asked["port"]),
             }
         WrittenLoader.file = folder / f"rank-{rank}.packs"
+        failing, step = asked["fails_at"]
+        WrittenLoader.fails_at = step if failing == rank else 0
         setup.Loader = WrittenLoader  # type: ignore[misc]
-        ROOT(asked["arguments"])
+        ROOT(asked["arguments"][rank])
     except SystemExit as done:
         code = int(done.code or 0)
     except BaseException:  # noqa: BLE001 - into the file of this rank

@@ -104,8 +104,7 @@ class Ranks:
         """Note the step that begins: errors name it, here and on the other ranks."""
         self._step = step
         if self.size > 1:
-            with self._waiting("the launcher's store"):
-                self._store.set(f"at/{self.rank}", str(step))
+            self._say(f"at/{self.rank}", str(step))
 
     def sum(self, values: Sequence[float], what: str) -> list[float]:
         """The sum over all ranks, value by value, in float64."""
@@ -240,8 +239,11 @@ class Ranks:
         self.has_left = True
         kind = STOPPED if isinstance(error, StopNow) else type(error).__name__
         message = getattr(error, "message", "") or str(error)
-        with contextlib.suppress(RuntimeError):  # the store is gone: its host has ended
-            self._store.set(f"left/{self.rank}", json.dumps({"kind": kind, "message": message}))
+        self._say(f"left/{self.rank}", json.dumps({"kind": kind, "message": message}))
+
+    def _say(self, key: str, word: str) -> None:
+        """Leave word in the store. Where its host hangs or has ended, the next meeting finds out."""
+        _within(ROLL_CALL_SECONDS, lambda: self._store.set(key, word))
 
     @contextlib.contextmanager
     def _waiting(self, what: str) -> Iterator[None]:
@@ -254,20 +256,21 @@ class Ranks:
             raise self._failure(what, error, is_late=is_late) from error
 
     def _failure(self, what: str, error: RuntimeError, *, is_late: bool) -> BaseException:
-        told = _within(2 * ROLL_CALL_SECONDS, self._roll_call)
-        left, silent = told or ({}, [])
+        left, silent = _within(2 * ROLL_CALL_SECONDS, self._roll_call) or ({}, None)
         kinds = [word["kind"] for word in left.values()]
         if STOPPED in kinds:
             return StopNow()
         own = [rank for rank, kind in zip(left, kinds, strict=True) if kind != GAVE_UP]
         if own:
             failed, cause = own[0], f"rank {own[0]} has failed: {left[own[0]]['message']}"
+        elif silent is None:
+            failed, cause = None, "rank 0 or the launcher has ended, or hangs: its store is gone"
         elif silent:
             failed, cause = silent[0], self._of_silent(silent)
         elif left:
             failed, cause = None, f"rank {min(left)} has given up: {left[min(left)]['message']}"
         else:
-            failed, cause = None, str(error).splitlines()[0] if str(error) else repr(error)
+            failed, cause = None, f"torch says: {error}"
         late = f" within ddp_timeout ({self._timeout_seconds:g} s)" if is_late else ""
         where = f"at step {self._step}" if self._step else "before the first step"
         return RankError(
