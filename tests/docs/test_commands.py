@@ -26,6 +26,8 @@ IN_THE_PROJECT = {"dataloader_num_workers: 4": "dataloader_num_workers: 0"}
 """What is written otherwise in the copies of `examples/`: starting workers takes seconds."""
 ADDED = {"train": ("--foreground",)}
 """Options that are added to a command: a process of its own would import torch once more."""
+TRAIN_MODULE = ("-m", "manako", "train", "recipe.yaml")
+ACCELERATE = ("accelerate", "launch", "--multi_gpu", "--num_processes", "2")
 NOT_RUN = (
     ("git", "clone", "REPOSITORY_URL", "manako"),
     ("cd", "manako"),
@@ -35,9 +37,12 @@ NOT_RUN = (
     ("manako", "models", "refresh", "Qwen/Qwen2-VL-2B-Instruct"),
     ("manako", "doctor"),
     ("manako", "doctor", "--model", "Qwen2-VL-2B-Instruct", "--method", "lora"),
+    ("torchrun", "--standalone", "--nproc-per-node", "2", *TRAIN_MODULE),
+    (*ACCELERATE, "--main_process_port", "0", *TRAIN_MODULE),
 )
 """Commands that need a network or minutes, or try the whole machine: `tests/hub/` and
-`tests/machine/` run those; that the targets of `make` exist is tested elsewhere."""
+`tests/machine/` run those, `tests/train/test_launchers.py` what starts several processes; that the
+targets of `make` exist is tested elsewhere."""
 RUN = ("README.md", *(name for name in DOCUMENTS if name.startswith("docs/")))
 """README.ja.md has the same blocks (tests/docs/test_documents.py)."""
 

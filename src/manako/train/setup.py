@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from manako.core.errors import MissingFileError
+from manako.core.errors import MissingFileError, NotInThisVersion
 from manako.core.family import Family, PartName, Processor, family_of
 from manako.core.record import RecordWriter, forget_after, package_versions
 from manako.data.loader import Loader
@@ -336,6 +336,12 @@ def _open_accelerator(recipe: Recipe) -> Accelerator:
         # With several processes and no OMP_NUM_THREADS it shares the cores out, and says so.
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
         accelerator = Accelerator(mixed_precision="bf16" if recipe.bf16 else "no")
+    kind = str(accelerator.distributed_type.value)
+    if kind != "NO" and not kind.startswith("MULTI_"):
+        raise NotInThisVersion(
+            f"training with Accelerate's {kind} is not in this version: weights are not shared out",
+            next_step="start with torchrun, or with `accelerate launch --multi_gpu`",
+        )
     if recipe.cpu_threads:
         torch.set_num_threads(recipe.cpu_threads)
     return accelerator
