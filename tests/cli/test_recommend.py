@@ -74,7 +74,7 @@ def test_json_holds_terms_and_sources() -> None:
 
 def test_what_can_be_trained_today_is_named() -> None:
     result = call(*READ, "--lang", "en")
-    assert "the first that this version of Manako does itself: Qwen/Qwen2-VL-2B-Instruct" in (
+    assert "the first that this version of Manako does itself: Qwen/Qwen2.5-VL-7B-Instruct" in (
         result.stdout
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from manako.core.conversation import Conversation, Image, Message, Text
 from manako.core.errors import CheckpointError
 from manako.core.example import Pack
 from manako.core.family import families, family_of
-from manako.core.files import read_json
+from manako.core.files import read_json, write_json
 from manako.core.recipe import Recipe, Source
 from manako.plan.activations import LOGIT_COPIES, count_kept, logit_bytes, read_shapes
 from manako.plan.packs import PackCost
 
+WEIGHTS = "model.safetensors"
 SIZES = {
     "vision_width": 48,
     "vision_layers": 3,
@@ -31,6 +33,9 @@ VISION_FFN = {"qwen2_vl": {"vision_mlp_ratio": 2}, "qwen2_5_vl": {"vision_ffn_wi
 TOLERANCE = 0.03
 """Left out on purpose: norms' variances, positions and softmax sums, one number per token each, and
 that nothing is kept of what lies below the first adapter; on sizes this small, up to 2.3 %."""
+TOLERANCE_AGAIN = 0.04
+"""Where layers are computed again, a fourth is left, and what is left out is as much as before; so
+the bfloat16 copy of a trained patch layer's weight shows too: up to 3.5 %, on sizes this small."""
 
 
 @pytest.fixture(scope="module", params=sorted(VISION_FFN))
@@ -43,11 +48,13 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
     """Bytes of the tensors that autograd saves in one pass, parameters and inputs left out."""
     import torch
+    from transformers.modeling_layers import GradientCheckpointingLayer
 
     from manako.nn.attention import use_segments
     from manako.nn.batch import make_batch, token_losses
-    from manako.nn.checkpoint import load_model
-    from manako.train.parts import prepare_parts
+    from manako.nn.checkpoint import load_model, stored_dtype
+    from manako.nn.recompute import recompute_layers
+    from manako.train.parts import prepare_parts, set_precision
 
     family = family_of(folder)
     processor = family.open(folder)
@@ -59,9 +66,11 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
         )
     )
     pack = Pack(examples=(processor.encode(row),) * 5, pack_tokens=4096)
-    model = load_model(folder, family)
+    model = load_model(folder, family, dtype=stored_dtype(folder) if recipe.bf16 else "float32")
     use_segments(model)
+    recompute_layers(model, family, recipe.recomputed_parts())
     prepare_parts(model, family, recipe)
+    set_precision(model, bf16=recipe.bf16)
     model.train()
     dtype = torch.bfloat16 if recipe.bf16 else torch.float32
     batch = make_batch(pack, processor, device="cpu", dtype=dtype)
@@ -75,6 +84,16 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
             saved[storage.data_ptr()] = tensor
         return tensor
 
+    def keep_keywords(_: Any, __: Any, keywords: dict[str, Any]) -> None:
+        """A layer that is computed again holds what it was told by keyword; no hook sees that."""
+        told = (keywords["position_embeddings"] or ()) if recipe.recomputed_parts() else ()
+        for tensor in told:
+            keep(tensor)
+
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.register_forward_pre_hook(keep_keywords, with_kwargs=True)
+
     cast = torch.autocast("cpu", torch.bfloat16) if recipe.bf16 else contextlib.nullcontext()
     with cast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         token_losses(model, batch)
@@ -87,6 +106,7 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values()), cost
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["", "again"])
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "train",
@@ -109,9 +129,9 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
         "frozen-projector",
     ],
 )
-def test_what_a_pass_keeps_is_counted(checkpoint: Path, train: dict[str, str], bf16: bool) -> None:
-    from manako.verbs.plan import take_inventory
-
+def test_what_a_pass_keeps_is_counted(
+    checkpoint: Path, train: dict[str, str], bf16: bool, again: bool
+) -> None:
     method = "lora" if any("lora" in value for value in train.values()) else "full"
     recipe = Recipe(
         model=str(checkpoint),
@@ -121,13 +141,68 @@ def test_what_a_pass_keeps_is_counted(checkpoint: Path, train: dict[str, str], b
         method=method,
         lora_r=4,
         bf16=bf16,
+        gradient_checkpointing=again,
     )
     found, pack = kept_bytes(checkpoint, recipe)
+    counted = count(checkpoint, recipe, pack)
+    assert counted == pytest.approx(found, rel=TOLERANCE_AGAIN if again else TOLERANCE)
+
+
+@pytest.mark.parametrize("asked", [False, "language"])
+def test_layers_hand_on_half_numbers_where_the_embeddings_are_stored_so(
+    checkpoint: Path, tmp_path: Path, asked: Any
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "half"))
+    half = {name: tensor.bfloat16() for name, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(half, folder / WEIGHTS, metadata={"format": "pt"})
+    config = dict(read_json(folder / "config.json"))
+    write_json(folder / "config.json", {**config, "dtype": "bfloat16"})
+    recipe = Recipe(
+        model=str(folder),
+        data=(Source(path="d"),),
+        output_dir="o",
+        method="lora",
+        train={"language": "1e-4"},
+        lora_r=4,
+        bf16=True,
+        gradient_checkpointing=asked,
+    )
+    found, pack = kept_bytes(folder, recipe)
+    assert count(folder, recipe, pack) == pytest.approx(found, rel=TOLERANCE_AGAIN)
+
+
+@pytest.mark.parametrize("asked", ["vision", "language"])
+def test_each_part_alone_is_counted(checkpoint: Path, asked: Any) -> None:
+    recipe = Recipe(
+        model=str(checkpoint),
+        data=(Source(path="d"),),
+        output_dir="o",
+        train={"language": "full 1e-4", "projector": "1e-4", "vision": "1e-4"},
+        gradient_checkpointing=asked,
+    )
+    found, pack = kept_bytes(checkpoint, recipe)
+    assert count(checkpoint, recipe, pack) == pytest.approx(found, rel=TOLERANCE_AGAIN)
+
+
+def count(checkpoint: Path, recipe: Recipe, pack: PackCost) -> int:
+    """What `kept_bytes` should find."""
+    from manako.verbs.plan import take_inventory
+
+    inventory = take_inventory(checkpoint, family_of(checkpoint))
     shapes = read_shapes(read_json(checkpoint / "config.json"))
-    kept = count_kept(shapes, recipe.part_settings(), pack, rank=4, is_half=bf16)
-    casts = take_inventory(checkpoint, family_of(checkpoint)).cast_bytes(recipe)
-    counted = kept.activations + logit_bytes(shapes, pack) // LOGIT_COPIES + casts
-    assert counted == pytest.approx(found, rel=TOLERANCE)
+    kept = count_kept(
+        shapes,
+        recipe.part_settings(),
+        pack,
+        rank=recipe.lora_r,
+        is_half=recipe.bf16,
+        again=recipe.recomputed_parts(),
+        stream_bytes=inventory.stream_bytes(recipe),
+    )
+    log_probabilities = logit_bytes(shapes, pack) // LOGIT_COPIES
+    return kept.activations + log_probabilities + inventory.kept_cast_bytes(recipe)
 
 
 def test_a_config_without_a_size_names_it() -> None:

@@ -55,3 +55,30 @@ def test_muon_works_on_matrices_of_one_shape_together() -> None:
     inventory = Inventory(twice)
     assert inventory.largest_shape_group(recipe(train=full, optim="muon")) == 2 * 64
     assert inventory.largest_shape_group(recipe(train=full)) == 0
+
+
+def test_layers_that_are_computed_again_keep_no_casts() -> None:
+    inventory = Inventory(WEIGHTS)
+    trained = {"language": "1e-4", "projector": "1e-4", "vision": "1e-4"}
+    for asked, left in ((False, 160), ("vision", 96), ("language", 136), (True, 72)):
+        mixed = recipe(train=trained, bf16=True, gradient_checkpointing=asked)
+        assert inventory.cast_bytes(mixed) == 2 * 160
+        assert inventory.kept_cast_bytes(mixed) == 2 * left
+
+
+def test_optimizer_state_takes_its_own_dtype() -> None:
+    inventory, full = Inventory(WEIGHTS), {"language": "1e-4"}
+    wide = recipe(train=full)
+    assert inventory.state_bytes(wide) == 8 * (24 + 4 + 40)
+    half = recipe(train=full, optim_state_dtype="bfloat16")
+    assert 2 * inventory.state_bytes(half) == inventory.state_bytes(wide)
+
+
+def test_eight_bits_are_for_tensors_of_4096_numbers_and_more() -> None:
+    large = Weight(name="l", part="language", shape=(512, 64), is_adapter_target=True)
+    inventory = Inventory((large, Weight(name="s", part="language", shape=(64, 63))))
+    eight = recipe(train={"language": "1e-4"}, optim="adamw_torch_8bit")
+    numbers, scales, small = 512 * 64, 512 * 64 // 256, 64 * 63
+    assert inventory.state_bytes(eight) == 2 * (numbers + 4 * scales) + 8 * small
+    adapters = recipe(method="lora", lora_r=8, optim="adamw_bnb_8bit")
+    assert inventory.state_bytes(adapters) == 2 * (8 * 512 + 4 * 16) + 8 * (8 * 64)

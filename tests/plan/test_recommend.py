@@ -247,15 +247,15 @@ def test_what_one_gpu_cannot_hold_is_planned_on_several() -> None:
     assert found.others[0].fit.planned == ("gpus",)
 
 
-def test_what_fits_with_checkpoints_alone_is_planned() -> None:
+def test_what_fits_with_checkpoints_alone_is_done_today() -> None:
     wide = {**SIZES, "hidden_size": 2048, "num_hidden_layers": 40, "intermediate_size": 16384}
     heavy = card("heavy", family="qwen2_vl", config=Config(by=SURE, fields=wide))
     size = Parameters(total=6 * 10**9, by=SURE)
     found = recommend([dataclasses.replace(heavy, parameters=size)], ask(job=Job(method="lora")))
     (place,) = found.others
     assert place.fit.needs.job.is_checkpointed
-    assert place.fit.planned == ("checkpointing",)
-    assert found.first_today is None
+    assert place.fit.planned == ()
+    assert found.first_today is place
 
 
 MACHINES = (

@@ -19,6 +19,8 @@ stay float32 under bfloat16 (what RMSNorm keeps), H for those that become bfloat
 Under bfloat16 each linear layer behind a norm casts the norm's output for itself: five in a decoder
 layer, 5 W instead of 2 W, and three in a gated vision block, 3 W instead of 2 W. A trained patch
 layer then keeps pixels of its own.
+Of a decoder layer or vision block that is computed again in the backward pass, its input stays: W,
+float32 where the embeddings are. All of one such layer then lives at a time.
 Left out: dropout masks, padding of short segments to a common length, buffers of the libraries,
 and LayerNorm in float32, which CUDA's autocast chooses and the CPU's does not.
 `tests/plan/` compares the count with the tensors that autograd really keeps.
@@ -26,7 +28,7 @@ and LayerNorm in float32, which CUDA's autocast chooses and the CPU's does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,12 +88,16 @@ class Shapes:
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """Bytes kept for the backward pass, per part, and bytes of the model's inputs."""
+    """Bytes kept for the backward pass, per part, and bytes of the model's inputs.
+
+    again: what the largest layer that is computed again keeps while its gradients are made.
+    """
 
     vision: int
     projector: int
     language: int
     inputs: int
+    again: int = 0
 
     @property
     def activations(self) -> int:
@@ -157,18 +163,30 @@ def count_kept(
     *,
     rank: int,
     is_half: bool,
+    again: Collection[PartName] = (),
+    stream_bytes: int = FLOAT32_BYTES,
 ) -> Kept:
     """What stays between the passes of one pack; log-probabilities are counted with the logits.
 
-    rank: of adapters. is_half: trained under bfloat16.
+    rank: of adapters. is_half: trained under bfloat16. again: parts whose layers are computed again.
+    stream_bytes: of a number that one decoder layer hands to the next, as wide as the embeddings.
     """
     how = {part: setting.how for part, setting in settings.items()}
     half = HALF_BYTES if is_half else FLOAT32_BYTES
+    language, vision = shapes.language, shapes.vision
+    layer = _layer_bytes(language, how["language"], rank, half)
+    block = _block_bytes(vision, how["vision"], rank, half)
+    kept_layer = language.width * stream_bytes if "language" in again else layer
+    kept_block = vision.width * half if "vision" in again else block
     return Kept(
-        vision=pack.vision_patches * _vision_bytes(shapes.vision, how["vision"], rank, half),
-        projector=pack.vision_patches * _projector_bytes(shapes.vision, how, half),
-        language=_language_bytes(shapes.language, how["language"], pack, rank, half),
-        inputs=pack.tokens * TOKEN_BYTES + pack.vision_patches * shapes.vision.patch_values * half,
+        vision=pack.vision_patches * _vision_bytes(vision, how["vision"], half, kept_block),
+        projector=pack.vision_patches * _projector_bytes(vision, how, half),
+        language=_language_bytes(language, how["language"], pack, half, kept_layer),
+        inputs=pack.tokens * TOKEN_BYTES + pack.vision_patches * vision.patch_values * half,
+        again=max(
+            pack.tokens * layer if "language" in again else 0,
+            pack.vision_patches * block if "vision" in again else 0,
+        ),
     )
 
 
@@ -184,30 +202,42 @@ def moment_bytes(shapes: Shapes, pack: PackCost, *, is_half: bool) -> int:
     return BACKWARD_COPIES * max(language, vision) * (HALF_BYTES if is_half else FLOAT32_BYTES)
 
 
-def _language_bytes(shape: LanguageShape, how: str, pack: PackCost, rank: int, half: int) -> int:
+def _layer_bytes(shape: LanguageShape, how: str, rank: int, half: int) -> int:
+    """Bytes per token that one decoder layer keeps."""
     width, attention, ffn = shape.width, shape.attention, shape.ffn_width
     inputs = width * (CAST_INPUTS if half < FLOAT32_BYTES else SHARED_INPUTS)
     trained = inputs + 5 * attention + 4 * ffn
-    norms, others, last = {
-        "full": (4 * width, trained, 2 * width),
-        "lora": (2 * width, trained + DECODER_LINEARS * rank, width),
-        "frozen": (2 * width, 4 * attention + 3 * ffn, width),
+    norms, others = {
+        "full": (4 * width, trained),
+        "lora": (2 * width, trained + DECODER_LINEARS * rank),
+        "frozen": (2 * width, 4 * attention + 3 * ffn),
     }[how]
+    return FLOAT32_BYTES * norms + half * others
+
+
+def _language_bytes(
+    shape: LanguageShape, how: str, pack: PackCost, half: int, layer_bytes: int
+) -> int:
+    last = shape.width * (2 if how == "full" else 1)
     angles = 2 * shape.head_width
-    per_token = FLOAT32_BYTES * (shape.layers * norms + last + angles)
-    per_token += half * shape.layers * others
-    scored = pack.trained_tokens * width * half if how == "full" else 0
+    per_token = shape.layers * layer_bytes + FLOAT32_BYTES * (last + angles)
+    scored = pack.trained_tokens * shape.width * half if how == "full" else 0
     return pack.tokens * per_token + scored
 
 
-def _vision_bytes(shape: VisionShape, how: str, rank: int, half: int) -> int:
-    if how == "frozen":
-        return 0
+def _block_bytes(shape: VisionShape, how: str, rank: int, half: int) -> int:
+    """Bytes per patch that one vision block keeps, where gradients reach it."""
     adapters = VISION_LINEARS[shape.block] * rank if how == "lora" else 0
     norms, others = _vision_block_numbers(shape, how, half)
+    return FLOAT32_BYTES * norms + half * (others + adapters)
+
+
+def _vision_bytes(shape: VisionShape, how: str, half: int, block_bytes: int) -> int:
+    if how == "frozen":
+        return 0
     pixels = shape.patch_values if how == "full" and half < FLOAT32_BYTES else 0
-    wide = FLOAT32_BYTES * (shape.layers * norms + 2 * shape.head_width)
-    return half * (shape.layers * (others + adapters) + pixels) + wide
+    angles = FLOAT32_BYTES * 2 * shape.head_width
+    return shape.layers * block_bytes + half * pixels + angles
 
 
 def _vision_block_numbers(shape: VisionShape, how: str, half: int) -> tuple[int, int]:

@@ -14,8 +14,8 @@ from manako.plan.job import Bits, Job, Needs, count_parameters
 from manako.plan.machines import Budget
 from manako.plan.needs import needs
 
-Planned = Literal["family", "qlora", "checkpointing", "gpus", "mac", "quantised"]
-"""What this version lacks: the architecture, training in four bits, gradient checkpointing, sharing one model between GPUs,
+Planned = Literal["family", "qlora", "gpus", "mac", "quantised"]
+"""What this version lacks: the architecture, training in four bits, sharing one model between GPUs,
 training or running on a Mac's GPU, running quantised weights."""
 Tightness = Literal["easily", "well", "tightly"]
 EASY_SHARE, WELL_SHARE = 0.6, 0.85
@@ -129,8 +129,6 @@ def _planned(card: Card, job: Job) -> Iterator[Planned]:
         yield "family"
     if job.method == "qlora":
         yield "qlora"
-    if job.is_checkpointed:
-        yield "checkpointing"
     if job.gpus > 1:
         yield "gpus"
     if job.device == "mac":

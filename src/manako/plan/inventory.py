@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 from manako.core.family import PARTS, PartName
 from manako.core.recipe import PartSetting, Recipe
@@ -14,6 +14,9 @@ ADAMW_STATES = 2
 """Both moments of AdamW, each of the weight's own size (Kingma & Ba, arXiv 1412.6980)."""
 MUON_STATES = 1
 """Muon keeps one momentum (kellerjordan.github.io/posts/muon)."""
+SMALLEST_EIGHT_BIT, NUMBERS_PER_SCALE = 4096, 256
+"""bitsandbytes 0.50 and torchao 0.18 keep smaller tensors in float32, and one float32 scale for each
+block of the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +84,27 @@ class Inventory:
         return sum(w.parameters * widths[w.part] for w in self.weights)
 
     def cast_bytes(self, recipe: Recipe) -> int:
-        """Bytes of the bfloat16 copies of float32 matrices that autocast makes and the backward
-        pass keeps: those of every part that gradients pass through."""
+        """Bytes of the bfloat16 copies of float32 matrices that autocast makes, at the end of the
+        forward pass: those of every part that gradients pass through."""
+        return sum(weight.parameters for weight in self._cast(recipe)) * HALF_BYTES
+
+    def kept_cast_bytes(self, recipe: Recipe) -> int:
+        """Those that the backward pass finds kept; a layer that is computed again casts again."""
+        again = recipe.recomputed_parts()
+        kept = [w for w in self._cast(recipe) if w.part not in again or not w.is_hidden_matrix]
+        return sum(weight.parameters for weight in kept) * HALF_BYTES
+
+    def _cast(self, recipe: Recipe) -> list[Weight]:
         if not recipe.bf16:
-            return 0
+            return []
         passed, widths = _passed_parts(recipe), self._widths(recipe)
         wide = {part for part in passed if widths[part] == FLOAT32_BYTES}
         matrices = [w for w in self.weights if w.is_hidden_matrix or w.is_head]
-        return sum(w.parameters for w in matrices if w.part in wide) * HALF_BYTES
+        return [w for w in matrices if w.part in wide]
+
+    def stream_bytes(self, recipe: Recipe) -> int:
+        """Bytes of a number that decoder layers hand on: as wide as the embeddings are."""
+        return self._widths(recipe)["language"]
 
     def _widths(self, recipe: Recipe) -> dict[PartName, int]:
         """Bytes of one weight, by part."""
@@ -97,6 +113,24 @@ class Inventory:
             part: HALF_BYTES if can_shrink and setting.how != "full" else FLOAT32_BYTES
             for part, setting in recipe.part_settings().items()
         }
+
+    def state_bytes(self, recipe: Recipe) -> int:
+        """Bytes that the optimizer keeps beside the trained weights."""
+        if recipe.optim.endswith("_8bit"):
+            sizes = self._trained_sizes(recipe)
+            return ADAMW_STATES * sum(_eight_bit_bytes(numbers) for numbers in sizes)
+        width = HALF_BYTES if recipe.optim_state_dtype == "bfloat16" else FLOAT32_BYTES
+        return self.state_parameters(recipe) * width
+
+    def _trained_sizes(self, recipe: Recipe) -> Iterator[int]:
+        """Numbers of every tensor that is trained."""
+        settings = recipe.part_settings()
+        for weight in self.weights:
+            how = settings[weight.part].how
+            if how == "full":
+                yield weight.parameters
+            elif how == "lora" and weight.is_adapter_target:
+                yield from (recipe.lora_r * side for side in weight.shape)
 
     def state_parameters(self, recipe: Recipe) -> int:
         """Numbers that the optimizer keeps beside the trained weights."""
@@ -125,6 +159,12 @@ class Inventory:
                 key = (weight.part, weight.shape)
                 groups[key] = groups.get(key, 0) + weight.parameters
         return max(groups.values(), default=0)
+
+
+def _eight_bit_bytes(numbers: int) -> int:
+    if numbers < SMALLEST_EIGHT_BIT:
+        return numbers * FLOAT32_BYTES
+    return numbers + ceil(numbers / NUMBERS_PER_SCALE) * FLOAT32_BYTES
 
 
 def _passed_parts(recipe: Recipe) -> set[PartName]:

@@ -1,10 +1,12 @@
 """The plan as one value: parameters, memory, steps, time, disk.
 
-Memory is the sum of allocated tensors at the worst moment of a step, the larger of:
+Memory is the sum of allocated tensors at the worst moment of a step, the largest of:
 
+- the end of the forward pass: as below, with one copy of the logits and every bfloat16 cast; larger
+  than what comes next only where layers are computed again, because their casts are not kept;
 - backward: weights (and their bfloat16 casts) + optimizer state + what the forward pass keeps +
-  inputs + the logits' copies (or the moment's tensors of the widest layer, where those are more) +
-  the gradients where a step has several packs;
+  inputs + the logits' copies (or the moment's tensors of the widest layer, with all of a layer that
+  is computed again, where those are more) + the gradients where a step has several packs;
 - update: weights + optimizer state + gradients + what the optimizer needs for a moment.
 
 A process on a CPU holds more than its tensors: what was loaded before the model, and what the
@@ -22,7 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from manako.core.errors import InputError
 from manako.core.recipe import Recipe
-from manako.plan.activations import FLOAT32_BYTES, Shapes, count_kept, logit_bytes, moment_bytes
+from manako.plan.activations import (
+    FLOAT32_BYTES,
+    LOGIT_COPIES,
+    Shapes,
+    count_kept,
+    logit_bytes,
+    moment_bytes,
+)
 from manako.plan.inventory import Inventory, PartCount
 from manako.plan.packs import PackCost, PackStatistics, pack_sample
 
@@ -85,7 +94,8 @@ class Measured:
 class Memory:
     """Bytes of allocated tensors, by what they are for, and in all at the worst moment.
 
-    casts: copies of weights that bfloat16 needs for a pass.
+    casts: copies of weights that bfloat16 needs for a pass. recomputed: what one layer keeps while
+    it is computed again in the backward pass; by then most of the logits are gone.
     """
 
     weights: int
@@ -96,6 +106,7 @@ class Memory:
     activations_vision: int
     activations_projector: int
     activations_language: int
+    recomputed: int
     logits: int
     inputs: int
     backward_peak: int
@@ -230,16 +241,19 @@ def count_memory(recipe: Recipe, inventory: Inventory, shapes: Shapes, pack: Pac
         pack,
         rank=recipe.lora_r,
         is_half=recipe.bf16,
+        again=recipe.recomputed_parts(),
+        stream_bytes=inventory.stream_bytes(recipe),
     )
     weights = inventory.weight_bytes(recipe)
     adapters = sum(part.adapter_parameters for part in parts) * FLOAT32_BYTES
     gradients = sum(part.trained for part in parts) * FLOAT32_BYTES
-    optimizer = inventory.state_parameters(recipe) * FLOAT32_BYTES
-    casts = inventory.cast_bytes(recipe)
+    optimizer = inventory.state_bytes(recipe)
+    casts, kept_casts = inventory.cast_bytes(recipe), inventory.kept_cast_bytes(recipe)
     logits = logit_bytes(shapes, pack)
-    moment = max(logits, moment_bytes(shapes, pack, is_half=recipe.bf16))
+    moment = max(logits, kept.again + moment_bytes(shapes, pack, is_half=recipe.bf16))
     held = gradients if recipe.global_batch_packs > 1 else 0
     steady = weights + adapters + optimizer
+    between = steady + held + kept.activations + kept.inputs
     update = inventory.largest_shape_group(recipe) * FLOAT32_BYTES * MUON_COPIES
     return Memory(
         weights=weights,
@@ -250,9 +264,10 @@ def count_memory(recipe: Recipe, inventory: Inventory, shapes: Shapes, pack: Pac
         activations_vision=kept.vision,
         activations_projector=kept.projector,
         activations_language=kept.language,
+        recomputed=kept.again,
         logits=logits,
         inputs=kept.inputs,
-        backward_peak=steady + casts + held + kept.activations + kept.inputs + moment,
+        backward_peak=between + max(casts + logits // LOGIT_COPIES, kept_casts + moment),
         update_peak=steady + gradients + update,
     )
 
@@ -269,4 +284,4 @@ def _checkpoint_bytes(inventory: Inventory, parts: Mapping[Any, PartCount], reci
     has_adapters = any(part.adapter_parameters for part in parts.values())
     trained = sum(part.trained for part in parts.values()) * FLOAT32_BYTES
     weights = trained if has_adapters else inventory.weight_bytes(recipe)
-    return weights + inventory.state_parameters(recipe) * FLOAT32_BYTES
+    return weights + inventory.state_bytes(recipe)

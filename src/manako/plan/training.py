@@ -55,13 +55,15 @@ def _memory(card: Card, job: Job, dims: Dims, pack: PackCost) -> dict[str, int]:
     memory = count_memory(recipe, inventory, dims.shapes, pack)
     parts = dataclasses.asdict(memory)
     peaks = parts.pop("backward_peak"), parts.pop("update_peak")
+    again = parts.pop("recomputed")
     named = ("weights", "adapters", "casts", "gradients", "optimizer")
     if peaks[0] < peaks[1]:
         parts = {name: parts[name] for name in named if name != "casts"}
     else:
-        parts["logits"] = peaks[0] - sum(parts.values()) + parts["logits"]
-    if job.is_checkpointed and "activations_language" in parts:
-        parts["activations_language"] = _checkpointed(parts["activations_language"], dims, pack)
+        rest = peaks[0] - sum(parts.values()) + parts["logits"]
+        layer = max(0, rest - parts["logits"]) if again else 0
+        parts["activations_language"] += layer
+        parts["logits"] = rest - layer
     if job.method == "qlora":
         parts["weights"] -= int(_hidden(inventory) * (HALF_BYTES - NF4_BYTES))
     if job.gpus > 1:
@@ -71,14 +73,6 @@ def _memory(card: Card, job: Job, dims: Dims, pack: PackCost) -> dict[str, int]:
         )
         parts["gathered"] = int(layer * GATHERED_LAYERS * HALF_BYTES)
     return parts
-
-
-def _checkpointed(kept_bytes: int, dims: Dims, pack: PackCost) -> int:
-    """What checkpointing leaves of the decoder's activations: the input of every layer, as float32
-    to be safe, and all of one layer, which is computed again (Chen et al., arXiv 1604.06174)."""
-    language = dims.shapes.language
-    inputs = pack.tokens * language.width * language.layers * FLOAT32_BYTES
-    return min(kept_bytes, inputs + math.ceil(kept_bytes / language.layers))
 
 
 def _hidden(inventory: Inventory) -> int:
@@ -99,6 +93,7 @@ def training_recipe(job: Job) -> Recipe:
         pack_tokens=job.pack_tokens,
         global_batch_packs=PACKS_PER_STEP,
         bf16=True,
+        gradient_checkpointing=job.is_checkpointed,
     )
 
 

@@ -256,6 +256,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "fact.activations_projector_bytes": ("途中の値（接続）", "Activations, projector"),
     "fact.activations_language_bytes": ("途中の値（言語）", "Activations, language"),
     "fact.casts_bytes": ("bf16 の写し", "Copies in bf16"),
+    "fact.recomputed_bytes": ("計算し直す1層の途中の値", "One layer computed again"),
     "fact.logits_bytes": ("ロジット", "Logits"),
     "fact.inputs_bytes": ("入力", "Inputs"),
     "fact.backward_peak_bytes": ("逆伝播の最大", "Peak in the backward pass"),

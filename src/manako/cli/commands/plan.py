@@ -28,6 +28,7 @@ TERMS = (
     "activations_vision",
     "activations_projector",
     "activations_language",
+    "recomputed",
     "logits",
     "inputs",
 )

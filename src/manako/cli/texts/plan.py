@@ -46,6 +46,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "plan.memory.activations_vision": ("中間値: 視覚", "activations: vision"),
     "plan.memory.activations_projector": ("中間値: 接続", "activations: projector"),
     "plan.memory.activations_language": ("中間値: 言語", "activations: language"),
+    "plan.memory.recomputed": ("計算し直す1層の中間値", "one layer computed again"),
     "plan.memory.logits": ("ロジット（学習する位置だけ）", "logits of trained positions"),
     "plan.memory.inputs": ("入力", "inputs"),
     "plan.memory.total": ("最大になる瞬間", "at the worst moment"),

@@ -161,7 +161,6 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "recommend.planned.family": ("このモデルの系統", "this family of models"),
     "recommend.planned.qlora": ("4 ビットでの学習", "training in 4 bits"),
-    "recommend.planned.checkpointing": ("勾配チェックポイント", "gradient checkpointing"),
     "recommend.planned.gpus": ("複数の GPU", "several GPUs"),
     "recommend.planned.mac": ("Mac の GPU", "a Mac's GPU"),
     "recommend.planned.quantised": ("量子化した重み", "quantised weights"),
@@ -250,12 +249,12 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "recommend.basis.training": (
         (
             "学習: 視覚は固定、接続は全体、パックは {tokens:,} トークン（画像が要るなら増やす）、"
-            "「再計算」は勾配チェックポイント（この版にない）。画像を小さくすると減る: --image 620x877。"
+            "「再計算」は gradient_checkpointing: true。画像を小さくすると減る: --image 620x877。"
         ),
         (
             "Training: vision frozen, projector in full, packs of {tokens:,} tokens (more where the "
-            "pictures need it); `checkpoints` means gradient checkpointing, which is not in this "
-            "version. Smaller pictures need less: --image 620x877."
+            "pictures need it); `checkpoints` means gradient_checkpointing: true. Smaller pictures "
+            "need less: --image 620x877."
         ),
     ),
     "recommend.basis.running": (
