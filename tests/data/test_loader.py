@@ -23,7 +23,7 @@ from manako.core.errors import InputError, RecipeError, ResumeError, RowError, T
 from manako.core.recipe import Recipe, Stage
 from manako.data.loader import Loader
 from manako.data.settings import LoaderSettings
-from manako.data.step import Step, batch_hash
+from manako.data.step import Share, Step, batch_hash
 
 STAGES = (Stage(share=1, weights={"a": 1}), Stage(share=2, weights={"a": 1, "b": 2}))
 RUNS: dict[str, dict[str, Any]] = {
@@ -78,6 +78,25 @@ def test_restored_at_every_step_a_run_goes_on_as_if_it_had_not_stopped(
             assert [step.failed for step in rest] == failed[number : number + len(rest)]
         with pytest.raises(ResumeError, match="nothing remains"):
             loader.restore(states[-1])
+
+
+@pytest.mark.parametrize("run", ["rows", "epochs", "one pack a step", "stages, answer tokens"])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_shares_of_the_steps_make_up_the_whole(run: str, ranks: int) -> None:
+    """Each rank encodes its own packs alone, and all of them stand at the same place."""
+    with make_loader(RUNS[run], sources=FAULTY) as alone:
+        whole = [(step, json.dumps(alone.state())) for step in alone]
+    shares = [Share(rank=rank, ranks=ranks) for rank in range(ranks)]
+    loaders = [make_loader(RUNS[run], sources=FAULTY, share=share) for share in shares]
+    for (step, state), *parts in zip(whole, *loaders, strict=True):
+        for place, pack in enumerate(step.packs):
+            for rank, part in enumerate(parts):
+                is_ours = place % ranks == rank
+                expected = [example.id for example in pack.examples] if is_ours else []
+                assert [example.id for example in part.packs[place].examples] == expected
+        assert [json.dumps(loader.state()) for loader in loaders] == [state] * ranks
+        assert sum(part.trained_tokens for part in parts) == step.trained_tokens
+        assert sorted(each for part in parts for each in part.failed) == sorted(step.failed)
 
 
 @pytest.mark.parametrize("prefetch_packs", [1, 50])

@@ -7,13 +7,15 @@ killed it). Forking after the imports makes a start cost a tenth of a second ins
 A rank is the command line itself: `manako ARGUMENTS` with what torchrun puts into the environment.
 What it prints goes to FOLDER/rank-N.out and .err; the packs that it takes go to rank-N.packs, one
 line of JSON each: {step, number, rows, images, hash}. With `fails_at` = [rank, step] that rank
-raises a `WorkerError` instead of taking that step.
+raises a `WorkerError` instead of taking that step; with step 0 it is sent SIGTERM while it opens
+the run.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -37,7 +39,12 @@ class WrittenLoader(Loader):
     """Writes down the packs that it hands out for training on this rank."""
 
     file = Path()
-    fails_at = 0
+    fails_at = -1
+
+    def check_first(self) -> None:
+        if self.fails_at == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        super().check_first()
 
     def __next__(self) -> Step:
         if self.step + 1 == self.fails_at:
@@ -94,7 +101,7 @@ def run_rank(rank: int, asked: dict[str, Any]) -> None:
             }
         WrittenLoader.file = folder / f"rank-{rank}.packs"
         failing, step = asked["fails_at"]
-        WrittenLoader.fails_at = step if failing == rank else 0
+        WrittenLoader.fails_at = step if failing == rank else -1
         setup.Loader = WrittenLoader  # type: ignore[misc]
         ROOT(asked["arguments"][rank])
     except SystemExit as done:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from train_worlds import make_recipe, picture
 
 from manako.core.conversation import Conversation, Image, Message, Text
-from manako.core.errors import InputError, ManakoError
+from manako.core.errors import InputError, ManakoError, NotInThisVersion
 from manako.core.files import read_json
 from manako.core.recipe import Evaluation, Recipe
 from manako.core.record import read_record
@@ -33,6 +33,7 @@ from manako.data.writer import write_store
 from manako.families.qwen2_vl import FAMILY
 from manako.nn import adapters
 from manako.nn.checkpoint import load_model
+from manako.train.loop import run_training
 from manako.train.ranks import NEEDED, launched
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -482,6 +483,17 @@ def test_what_goes_wrong_on_the_first_rank_is_told_once(zygote: Zygote, make_run
     assert not ended.err(1)
 
 
+@pytest.mark.parametrize("asked", [0, 1])
+def test_asked_to_stop_while_a_run_is_opened_all_ranks_stop(
+    zygote: Zygote, make_run: MakeRun, asked: int
+) -> None:
+    start(zygote, make_run("run"), 2, fails_at=(asked, 0))
+    ended = zygote.ended()
+    assert ended.codes == [3, 3], ended.err(0)
+    assert not ended.err(0) + ended.err(1)
+    assert read_json(ended.run / "state.json")["state"] == "stopped"
+
+
 def test_ranks_with_other_settings_are_refused(zygote: Zygote, make_run: MakeRun) -> None:
     start(zygote, make_run("run"), 2, also=("--set", "seed=1"))
     ended = zygote.ended()
@@ -498,6 +510,14 @@ def test_a_finished_run_is_refused_once(zygote: Zygote, make_run: MakeRun) -> No
     assert ended.codes[0] == 2
     assert "nothing remains" in ended.err(0)
     assert not ended.err(1)
+
+
+def test_sharded_training_of_accelerate_is_refused(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(NotInThisVersion, match="FSDP is not in this version"):
+        run_training(make_run("run"))
 
 
 def test_an_environment_that_speaks_of_several_and_not_where_is_refused(

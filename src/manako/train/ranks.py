@@ -40,6 +40,7 @@ NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 BUCKET_BYTES = 64 * 2**20
 """Gradients are sent together up to this size; the copy that this takes is freed at once."""
 BEAT_SECONDS = 2.0
+LINGER_SECONDS = 10.0
 ROLL_CALL_SECONDS = 2.0
 """How long ranks that have lost one another wait for the others' last word."""
 STOPPED, GAVE_UP = "stopped", "RankError"
@@ -90,6 +91,7 @@ class Ranks:
         self._step = 0
         self._beating = False
         self._beat_at = 0.0
+        self._silent: Sequence[int] = ()
 
     @property
     def is_first(self) -> bool:
@@ -241,6 +243,20 @@ class Ranks:
         message = getattr(error, "message", "") or str(error)
         self._say(f"left/{self.rank}", json.dumps({"kind": kind, "message": message}))
 
+    def linger(self) -> None:
+        """Keep the store, which may live in the first rank's process, until the others have read
+        why this one left."""
+        deadline = time.monotonic() + LINGER_SECONDS
+        awaited = set(range(1, self.size)) - set(self._silent)
+        while awaited and time.monotonic() < deadline:
+            parted = _within(ROLL_CALL_SECONDS, self._parted)
+            awaited = set() if parted is None else awaited - parted
+            time.sleep(0.02)
+
+    def _parted(self) -> set[int]:
+        ranks = range(self.size)
+        return {r for r in ranks if self._read(f"heard/{r}") or self._read(f"left/{r}")}
+
     def _say(self, key: str, word: str) -> None:
         """Leave word in the store. Where its host hangs or has ended, the next meeting finds out."""
         _within(ROLL_CALL_SECONDS, lambda: self._store.set(key, word))
@@ -257,6 +273,7 @@ class Ranks:
 
     def _failure(self, what: str, error: RuntimeError, *, is_late: bool) -> BaseException:
         left, silent = _within(2 * ROLL_CALL_SECONDS, self._roll_call) or ({}, None)
+        self._silent = silent or ()
         kinds = [word["kind"] for word in left.values()]
         if STOPPED in kinds:
             return StopNow()
@@ -302,6 +319,7 @@ class Ranks:
             silent = [r for r in others if r not in left and not self._read(f"here/{r}")]
             is_explained = any(word["kind"] != GAVE_UP for word in left.values())
             if is_explained or not silent or time.monotonic() > deadline:
+                self._store.set(f"heard/{self.rank}", "1")
                 return left, silent
             time.sleep(0.05)
 
@@ -365,6 +383,8 @@ def open_ranks(timeout_seconds: float) -> Iterator[Ranks]:
         from torch import distributed
 
         distributed.destroy_process_group()
+        if ranks.has_left and ranks.is_first:
+            ranks.linger()
 
 
 def _join(place: Launched, timeout_seconds: float) -> Ranks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -332,16 +333,16 @@ def _open_trainee(
 def _open_accelerator(recipe: Recipe) -> Accelerator:
     from accelerate import Accelerator
 
+    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() in ("1", "true", "yes"):
+            raise NotInThisVersion(
+                f"Accelerate's {kind} is not in this version: weights are not shared out",
+                next_step="start with torchrun, or with `accelerate launch --multi_gpu`",
+            )
     with warnings.catch_warnings():
         # With several processes and no OMP_NUM_THREADS it shares the cores out, and says so.
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
         accelerator = Accelerator(mixed_precision="bf16" if recipe.bf16 else "no")
-    kind = str(accelerator.distributed_type.value)
-    if kind != "NO" and not kind.startswith("MULTI_"):
-        raise NotInThisVersion(
-            f"training with Accelerate's {kind} is not in this version: weights are not shared out",
-            next_step="start with torchrun, or with `accelerate launch --multi_gpu`",
-        )
     if recipe.cpu_threads:
         torch.set_num_threads(recipe.cpu_threads)
     return accelerator
