@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,12 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return folder
 
 
-def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
-    """Bytes of the tensors that autograd saves in one pass, parameters and inputs left out."""
+def opened(folder: Path, recipe: Recipe) -> tuple[Any, Any, PackCost]:
+    """A model as training opens it, a batch of five conversations with a picture each, its size."""
     import torch
-    from transformers.modeling_layers import GradientCheckpointingLayer
 
     from manako.nn.attention import use_segments
-    from manako.nn.batch import make_batch, token_losses
+    from manako.nn.batch import make_batch
     from manako.nn.checkpoint import load_model, stored_dtype
     from manako.nn.recompute import recompute_layers
     from manako.train.parts import prepare_parts, set_precision
@@ -74,6 +74,23 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
     model.train()
     dtype = torch.bfloat16 if recipe.bf16 else torch.float32
     batch = make_batch(pack, processor, device="cpu", dtype=dtype)
+    cost = PackCost(
+        rows=5,
+        tokens=pack.tokens,
+        trained_tokens=pack.trained_tokens,
+        vision_patches=sum(len(image.pixels) for image in pack.images),
+    )
+    return model, batch, cost
+
+
+def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
+    """Bytes of the tensors that autograd saves in one pass, parameters and inputs left out."""
+    import torch
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    from manako.nn.batch import token_losses
+
+    model, batch, cost = opened(folder, recipe)
     tensors = [*model.parameters(), *(v for v in batch.inputs.values() if torch.is_tensor(v))]
     known = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     saved: dict[int, Any] = {}
@@ -97,12 +114,6 @@ def kept_bytes(folder: Path, recipe: Recipe) -> tuple[int, PackCost]:
     cast = torch.autocast("cpu", torch.bfloat16) if recipe.bf16 else contextlib.nullcontext()
     with cast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         token_losses(model, batch)
-    cost = PackCost(
-        rows=5,
-        tokens=pack.tokens,
-        trained_tokens=pack.trained_tokens,
-        vision_patches=sum(len(image.pixels) for image in pack.images),
-    )
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values()), cost
 
 
@@ -173,6 +184,32 @@ def test_layers_hand_on_half_numbers_where_the_embeddings_are_stored_so(
     assert count(folder, recipe, pack) == pytest.approx(found, rel=TOLERANCE_AGAIN)
 
 
+@pytest.mark.parametrize("train", [{"language": "1e-4"}, {"projector": "1e-4"}], ids=str)
+def test_frozen_vision_builds_no_graph(checkpoint: Path, train: dict[str, str]) -> None:
+    """As under `no_grad`: nothing in or below it asks for gradients, so autograd notes nothing."""
+    import torch
+
+    recipe = Recipe(model="m", data=(Source(path="d"),), output_dir="o", train=train)
+    model, batch, _ = opened(checkpoint, recipe)
+    saved: list[Any] = []
+    features: list[Any] = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(saved.append, lambda tensor: tensor)
+    tower = next(module for name, module in model.named_modules() if name.endswith("visual"))
+    blocks = tower.blocks
+    blocks[0].register_forward_pre_hook(lambda *_: hooks.__enter__())
+
+    def leave(_: Any, __: Any, output: Any) -> None:
+        hooks.__exit__(None, None, None)
+        features.append(output)
+
+    blocks[-1].register_forward_hook(leave)
+    model(**batch.inputs)
+    assert len(features) == 1
+    assert features[0].grad_fn is None
+    assert not features[0].requires_grad
+    assert saved == []
+
+
 @pytest.mark.parametrize("asked", ["vision", "language"])
 def test_each_part_alone_is_counted(checkpoint: Path, asked: Any) -> None:
     recipe = Recipe(
@@ -203,6 +240,54 @@ def count(checkpoint: Path, recipe: Recipe, pack: PackCost) -> int:
     )
     log_probabilities = logit_bytes(shapes, pack) // LOGIT_COPIES
     return kept.activations + log_probabilities + inventory.kept_cast_bytes(recipe)
+
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = {"language": "full 1e-4", "projector": "1e-4", "vision": "1e-4"}
+TABLE_ROW = re.compile(r"^\| `(?P<fields>[^|]+)` \| (?P<megabytes>[0-9.]+) MB \|$", re.MULTILINE)
+LEVERS: dict[str, dict[str, Any]] = {
+    "gradient_checkpointing: false": {},
+    "gradient_checkpointing: vision": {"gradient_checkpointing": "vision"},
+    "gradient_checkpointing: language": {"gradient_checkpointing": "language"},
+    "gradient_checkpointing: true": {"gradient_checkpointing": True},
+    "train.vision: frozen": {"train": {**EVERYTHING, "vision": "frozen"}},
+    "bf16: true": {"bf16": True},
+}
+STATES: dict[str, dict[str, Any]] = {
+    "optim: adamw": {},
+    "optim: adamw, optim_state_dtype: bfloat16": {"optim_state_dtype": "bfloat16"},
+    "optim: adamw_bnb_8bit": {"optim": "adamw_bnb_8bit"},
+    "optim: muon": {"optim": "muon"},
+    "optim: muon, optim_state_dtype: bfloat16": {
+        "optim": "muon",
+        "optim_state_dtype": "bfloat16",
+    },
+}
+
+
+def test_the_table_of_levers_in_the_documents_is_what_they_save() -> None:
+    from manako.infer.source import with_model_folder
+    from manako.verbs.plan import take_inventory
+
+    text = (ROOT / "docs" / "training.md").read_text("utf-8")
+    told = {row["fields"]: float(row["megabytes"]) for row in TABLE_ROW.finditer(text)}
+    assert told.keys() == LEVERS.keys() | STATES.keys()
+    for fields, changes in (LEVERS | STATES).items():
+        recipe = with_model_folder(
+            Recipe(
+                model="mini",
+                data=(Source(path="d"),),
+                output_dir="o",
+                **{"train": EVERYTHING, **changes},
+            )
+        )
+        folder = Path(recipe.model)
+        if fields in LEVERS:
+            found, _ = kept_bytes(folder, recipe)
+        else:
+            found = take_inventory(folder, family_of(folder)).state_bytes(recipe)
+        # Other versions of torch may keep a little more or less.
+        assert told[fields] == pytest.approx(found / 1e6, rel=TOLERANCE), fields
 
 
 def test_a_config_without_a_size_names_it() -> None:
