@@ -28,7 +28,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "training.md"
 COMMANDS = [
     line
     for line in PAGE.read_text(encoding="utf-8").splitlines()
-    if line.startswith(("torchrun ", "accelerate "))
+    if line.startswith(("torchrun ", "accelerate ")) and " -m manako " in line
 ]
 SLOWEST_SECONDS = 180.0
 
