@@ -271,9 +271,9 @@ class Loader(Iterator[Step]):
     def _open_line(self) -> PackLine:
         if self._line is None:
             schedule, steps = self._prepare()
-            count = self.settings.global_batch_packs
+            count, share = self.settings.global_batch_packs, self._share
             least = max(FEWEST_AHEAD_PACKS, 2 * self._workers) if self._workers else 0
-            least *= self._share.ranks  # of those ahead only our share is encoded here
+            least *= share.ranks  # of those ahead only our share is encoded here
             self._line = PackLine(
                 schedule,
                 self._book,
@@ -283,7 +283,7 @@ class Loader(Iterator[Step]):
                 left_packs=(steps - self._position.step) * count,
                 ahead_packs=max(count, self._prefetch_packs or least),
                 measures_ahead=self._workers > 0,
-                is_ours=lambda number: self._share.has(number % count),
+                is_ours=lambda number: share.has(number % count),  # not self: that would be a cycle
             )
         return self._line
 
