@@ -67,6 +67,7 @@ docs: $(READY)  ## write what documents take from the code and the catalogue
 	$(PY) scripts/family_table.py
 	$(PY) scripts/survey_pages.py
 	$(PY) scripts/readme_answer.py
+	$(PY) scripts/benchmark_tables.py
 
 mini: $(READY)  ## train the shipped model manako-mini again (up to 30 minutes)
 	$(PY) scripts/make_mini.py

@@ -3,8 +3,8 @@
 Made-up mixes of conversation lengths, packed window by window as the loader does, beside what would
 be reached if each window were closed for itself (what its emptiest pack lacks is then lost), beside
 padding as TRL's collator pads (random batches, and batches of like length), and beside TRL's own
-best-fit packing, which sees all rows at once. TRL refuses to pack rows with pictures: its packing
-stands here on lengths alone.
+best-fit packing, which sees a thousand rows at a time. TRL refuses to pack rows with pictures: its
+packing stands here on lengths alone.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ NOT_RUN = (
     ("make", "test"),
     ("hf", "download", "Qwen/Qwen2-VL-2B-Instruct", "--local-dir", MODEL),
     ("manako", "models", "refresh", "Qwen/Qwen2-VL-2B-Instruct"),
+    ("pip", "install", "--no-deps", "--target", "build/torchvision", "torchvision==0.28.0"),
+    ("python", "-m", "benchmarks.cpu.input_path", "--torchvision", "build/torchvision"),
     ("manako", "doctor"),
     ("manako", "doctor", "--model", "Qwen2-VL-2B-Instruct", "--method", "lora"),
     ("torchrun", "--standalone", "--nproc-per-node", "2", *TRAIN_MODULE),
