@@ -10,6 +10,7 @@ are real ones: padding does not count. Opening a model is not timed, nor are the
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -87,15 +88,21 @@ def main() -> None:
         world = runs.make_world(
             folder, recipe, warmup_steps=WARMUP_STEPS, device="cpu", backend=backend
         )
-        rates = measure.paired(
-            {name: lambda r=run: r(world).rate for name, run in CONTESTANTS.items()},
-            options.rounds,
-        )
+        waits: list[float] = []
+
+        def rate(name: str) -> float:
+            timed = CONTESTANTS[name](world)
+            if timed.data_wait_seconds is not None:
+                waits.append(timed.data_wait_seconds * options.steps / timed.seconds)
+            return timed.rate
+
+        rates = measure.paired({n: lambda n=n: rate(n) for n in CONTESTANTS}, options.rounds)
         profiled = {
             name: measure.profile(lambda r=CONTESTANTS[name]: r(world))
             for name in (runs.OURS, runs.PEER)
         }
-        data = runs.describe(world)
+        share = round(statistics.median(waits[1:]), 3)  # without the round that does not count
+        data = {**runs.describe(world), "our_data_wait_share": share}
     table = measure.tabled(rates)
     found = measure.ratios(rates, [(runs.OURS, peer) for peer in CONTESTANTS if peer != runs.OURS])
     measure.show("tokens/s", table, found)
