@@ -52,12 +52,12 @@ def write_rows(folder: Path, count: int, *, seed: int = 0) -> Path:
 
 
 def make_checkpoint(folder: Path, **changes: Any) -> Path:
-    """A tiny Qwen2-VL whose tokenizer knows the words of these rows."""
+    """A tiny Qwen2-VL whose tokenizer knows the words of these rows, or those of `corpus`."""
     from manako.families.qwen2_vl import FAMILY
 
     draw = random.Random(0)
     corpus = [sentence(draw, 40) for _ in range(400)]
-    FAMILY.make_tiny(folder, corpus=corpus, **{"vocabulary": 1200, **changes})
+    FAMILY.make_tiny(folder, **{"corpus": corpus, "vocabulary": 1200, **changes})
     return folder
 
 

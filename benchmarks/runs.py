@@ -231,8 +231,8 @@ def _wait(device: str) -> None:
 def _memory(world: World) -> Iterator[Any]:
     """Give what the one before left, and then the peak of this one."""
     is_cuda = world.device != "cpu"
-    gc.collect()
     if is_cuda:
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     yield lambda: torch.cuda.max_memory_allocated() if is_cuda else None

@@ -14,7 +14,7 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WARMUP_STEPS = 4
 RATE = 1e-3
 PACK_TOKENS = {"forms": 1856, "pages": 2048}
-QUICKSTART = {  # `samples/quickstart_model.yaml`; its vocabulary is the data's
+QUICKSTART: dict[str, Any] = {  # `samples/quickstart_model.yaml`, the words of the data
     "vision_width": 96,
     "width": 128,
     "layers": 3,
@@ -49,9 +49,14 @@ def make_recipe(folder: Path, data: str, steps: int) -> Recipe:
     """Data, a model of the quickstart's size with random weights, and how it is trained."""
     from manako.core.recipe import Recipe, Source
 
-    stored = _forms(folder) if data == "forms" else rows.write_rows(folder / "pages", 200)
+    words: dict[str, Any] = {}
+    if data == "forms":
+        stored = _forms(folder)
+        words = {"corpus": _texts(stored), "vocabulary": 640}
+    else:
+        stored = rows.write_rows(folder / "pages", 200)
     return Recipe(
-        model=str(rows.make_checkpoint(folder / "model", **QUICKSTART)),
+        model=str(rows.make_checkpoint(folder / "model", **words, **QUICKSTART)),
         data=(Source(path=str(stored)),),
         output_dir=str(folder / "run"),
         train=dict.fromkeys(("vision", "projector", "language"), str(RATE)),
@@ -74,6 +79,22 @@ def _forms(folder: Path) -> Path:
     write_forms(folder / "raw", rows=counts, test_questions_per_kind=16)
     convert(folder / "raw" / "long", folder / "forms")
     return folder / "forms"
+
+
+def _texts(stored: Path) -> list[str]:
+    """The words of the rows, as the quickstart trains its tokenizer on them."""
+    from manako.core.conversation import Text
+    from manako.data.store import Store
+    from manako.verbs.quickstart import TEMPLATE_WORDS
+
+    store = Store.open(stored)
+    parts = (
+        part
+        for row in range(store.rows)
+        for message in store.outline(row).messages
+        for part in message.content
+    )
+    return sorted({part.text for part in parts if isinstance(part, Text)} | set(TEMPLATE_WORDS))
 
 
 def main() -> None:
