@@ -102,7 +102,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_names() -> None:
     with pytest.raises(InputError, match=r"'Qwen2-VL-3B-Instruct'.*nearest.*Qwen2-VL-2B") as caught:
         find_card("Qwen2-VL-3B-Instruct")
     assert "manako models list" in str(caught.value.next_step)
-    with pytest.raises(InputError, match=r"no card for a model 'zzzzzz'\n"):
+    with pytest.raises(InputError, match=r"no model 'zzzzzz' in the catalogue\n"):
         find_card("zzzzzz")
 
 

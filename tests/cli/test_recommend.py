@@ -82,7 +82,7 @@ def test_what_can_be_trained_today_is_named() -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--task", "reed", "--gpu", "24GB"), "did you mean 'read'?"),
+        (("--task", "reed", "--gpu", "24GB"), "the nearest are read"),
         (("--task", "read", "--gpu", "24"), "give the unit too: --gpu 24GB"),
         (("--task", "read", "--gpu", "24GB", "--mac", "16GB"), "--gpu and --mac are two machines"),
         (("--task", "read", "--gpu", "24GB", "--image", "large"), "is no size"),

@@ -103,7 +103,7 @@ def test_a_refused_size_says_why(call: Call) -> None:
     [
         ((), "no model is given"),
         ((QWEN, "--all"), "both models and --all"),
-        (("no-such-model",), "no card for a model"),
+        (("no-such-model",), "no model 'no-such-model' in the catalogue"),
         ((QWEN, "--image", "large"), "'large' is no size"),
         ((QWEN, "--image", "0x10"), "at least one pixel"),
         ((QWEN, "--image", "@missing.png"), "there is no picture missing.png"),

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from manako.catalogue.cards import Card, Config, cards
 from manako.core.conversation import Conversation, Image, Message, Text
 from manako.core.example import Pack
+from manako.core.errors import NotInThisVersion
 from manako.core.files import read_json
 from manako.core.recipe import PartSetting, Recipe, Source
 from manako.families.qwen2_vl import FAMILY
@@ -64,6 +65,16 @@ def test_qwen2_vl_2b_on_one_picture_by_hand() -> None:
     assert step.vision == flops.vision
     assert step.projector == 3 * flops.projector
     assert step.language == 3 * flops.language
+
+
+def test_a_vision_tower_with_windows_is_refused_not_miscounted() -> None:
+    dims = dims_of(next(card for card in cards() if card.id == "Qwen/Qwen2.5-VL-3B-Instruct"))
+    assert dims is not None
+    work = work_of((0, 10), 3, [(16, 4)])
+    with pytest.raises(NotInThisVersion, match="gated blocks are not counted"):
+        training_flops(dims, FULL, work)
+    with pytest.raises(NotInThisVersion):
+        forward_flops(dims, work)
 
 
 def test_packs_add_up_and_conversations_do_not_see_each_other() -> None:

@@ -213,7 +213,7 @@ def test_names() -> None:
     card, model_id = target_of("Qwen2-VL-2B-Instruct")
     assert (card and card.id, model_id) == (CARD_ID, CARD_ID)
     assert target_of("nobody/nothing") == (None, "nobody/nothing")
-    with pytest.raises(InputError, match="no card for a model 'qwen2-vl-2b-instrukt'"):
+    with pytest.raises(InputError, match="no model 'qwen2-vl-2b-instrukt' in the catalogue"):
         target_of("qwen2-vl-2b-instrukt")
     with pytest.raises(InputError, match="which is not on the Hub"):
         refresh(next(c.id for c in all_cards() if c.id.startswith("ollama:")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from manako.catalogue.facts import FOLDER, Answer, Figure, Note, commercial_use, read_toml
+from manako.catalogue.search import find_named
 from manako.core.errors import InputError
 from manako.core.settings import build
 
@@ -17,6 +17,7 @@ MODELS = FOLDER / "models"
 HALF_BYTES = 2
 Input = Literal["text", "image", "images", "video", "audio"]
 """What a model takes: one picture, or several in one conversation; `video` as files or frames."""
+INPUTS: tuple[Input, ...] = get_args(Input)
 RuntimeName = Literal["transformers", "gguf", "ollama", "mlx", "vllm"]
 RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 RuntimeState = Literal[
@@ -173,25 +174,12 @@ def find_card(name: str) -> Card:
 
     Raises `InputError` with the nearest names for one that has no card.
     """
-    by_name: dict[str, list[Card]] = {}
-    for card in cards():
-        for known in {k for i in (card.id, *card.aliases) for k in (i, i.rsplit("/", 1)[-1])}:
-            by_name.setdefault(known.lower(), []).append(card)
-    found = by_name.get(name.strip().lower(), [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(
-            f"{name!r} is the name of {len(found)} models: {', '.join(c.id for c in found)}",
-            next_step="give the whole id",
-        )
-    near = [known for known in by_name if name.strip().lower() in known]
-    near += difflib.get_close_matches(name.lower(), by_name, n=5, cutoff=0.5)
-    ids = list(dict.fromkeys(card.id for key in near for card in by_name[key]))[:3]
-    hint = f"; the nearest are {', '.join(ids)}" if ids else ""
-    raise InputError(
-        f"no card for a model {name!r}{hint}", next_step="list them all with `manako models list`"
-    )
+    return find_named(name, cards(), _names_of, what="model", command="manako models list")
+
+
+def _names_of(card: Card) -> Iterator[str]:
+    for known in (card.id, *card.aliases):
+        yield from (known, known.rsplit("/", maxsplit=1)[-1])
 
 
 def read_cards(file: Path) -> Iterator[Card]:

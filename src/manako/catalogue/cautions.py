@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
 from manako.catalogue.facts import FOLDER, Note, Words, is_recalled, read_toml
-from manako.core.errors import InputError
+from manako.catalogue.search import find_named
 from manako.core.settings import build
 
 FILE = FOLDER / "cautions.toml"
@@ -71,18 +69,6 @@ def cautions() -> tuple[Caution, ...]:
 
 def find_caution(name: str) -> Caution:
     """The caution of an id. Raises `InputError` with the nearest ids for one that there is not."""
-    by_id = {caution.id: caution for caution in cautions()}
-    wanted = name.strip().lower()
-    if wanted in by_id:
-        return by_id[wanted]
-    raise InputError(
-        f"no caution {name!r}{nearest(wanted, by_id)}",
-        next_step="list them all with `manako cautions`",
+    return find_named(
+        name, cautions(), lambda found: (found.id,), what="caution", command="manako cautions"
     )
-
-
-def nearest(wanted: str, known: Collection[str]) -> str:
-    """`; the nearest are …`: known names that hold the wanted one, or nearly are it."""
-    holding = [name for name in known if wanted and wanted in name]
-    near = holding or difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
-    return f"; the nearest are {', '.join(near[:3])}" if near else ""

@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar
 from manako.core.errors import InputError
 
 T = TypeVar("T")
+NEAR, SHOWN = 8, 3
+"""Names that are taken into account, and those that are shown."""
 
 
 class _Named(Protocol):
@@ -42,9 +44,8 @@ def narrow(records: Sequence[T], conditions: Sequence[tuple[str, Callable[[T], b
 def check_known(name: str, known: Collection[str], *, what: str) -> None:
     """Raises `InputError` with the nearest names for a value that no record has."""
     if name not in known:
-        near = difflib.get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.4)
         raise InputError(
-            f"{what} {name!r} is nowhere in the catalogue" + _near(near),
+            f"{what} {name!r} is nowhere in the catalogue" + nearest(name, sorted(known)),
             next_step=f"there are {', '.join(sorted(known))}",
         )
 
@@ -75,10 +76,25 @@ def find_named(
             f"{name!r} is the name of {len(found)} {what}s: {', '.join(one.id for one in found)}",
             next_step="give the whole id",
         )
-    close = difflib.get_close_matches(name.strip().lower(), by_name, n=8, cutoff=0.5)
-    ids = list(dict.fromkeys(one.id for known in close for one in by_name[known]))[:3]
-    raise InputError(f"no {what} {name!r}{_near(ids)}", next_step=f"list them all with `{command}`")
+    close = _close(name, by_name)
+    ids = list(dict.fromkeys(one.id for known in close for one in by_name[known]))
+    raise InputError(
+        f"no {what} {name!r} in the catalogue{_near(ids)}",
+        next_step=f"list them all with `{command}`",
+    )
 
 
-def _near(names: Sequence[str]) -> str:
-    return f"; the nearest are {', '.join(names)}" if names else ""
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """`; the nearest are …`: known names that hold the wanted one or are nearly it; else nothing."""
+    return _near(_close(wanted, known))
+
+
+def _close(wanted: str, known: Iterable[str]) -> list[str]:
+    names, wanted = list(known), wanted.strip().lower()
+    holding = [name for name in names if wanted and wanted in name.lower()]
+    return [*holding, *difflib.get_close_matches(wanted, names, n=NEAR, cutoff=0.4)]
+
+
+def _near(names: Iterable[str]) -> str:
+    near = list(dict.fromkeys(names))[:SHOWN]
+    return f"; the nearest are {', '.join(near)}" if near else ""

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from manako.core.errors import NotInThisVersion
 from manako.core.family import PartName
 from manako.core.recipe import PartSetting
 from manako.plan.activations import VisionShape
@@ -87,7 +88,8 @@ def work_of(
 def training_flops(
     dims: Dims, settings: Mapping[PartName, PartSetting], work: Work, *, rank: int = 0
 ) -> Flops:
-    """Operations of one step over `work`; rank: of adapters."""
+    """Operations of one step over `work`; rank: of adapters. Raises as `forward_flops` does."""
+    _check_vision(dims.shapes.vision)
     how = {part: settings[part].how for part in settings}
     below_vision = how["vision"] != "frozen"
     below_projector = below_vision or how["projector"] != "frozen"
@@ -99,7 +101,11 @@ def training_flops(
 
 
 def forward_flops(dims: Dims, work: Work) -> Flops:
-    """Operations of the forward pass alone."""
+    """Operations of the forward pass alone.
+
+    Raises `NotInThisVersion` for a vision tower with a gated MLP, whose patches attend in windows.
+    """
+    _check_vision(dims.shapes.vision)
     vision = dims.shapes.vision
     merger = sum(out * into for out, into in dims.merger)
     return Flops(
@@ -107,6 +113,14 @@ def forward_flops(dims: Dims, work: Work) -> Flops:
         projector=MULTIPLY_ADD * work.image_tokens * merger,
         language=_decoder(dims, work) + _token_attention(dims, work) + _head(dims, work),
     )
+
+
+def _check_vision(shape: VisionShape) -> None:
+    if shape.block != "plain":
+        raise NotInThisVersion(
+            f"operations of a vision tower with {shape.block} blocks are not counted",
+            next_step="count a family whose patches attend to their whole picture, as Qwen2-VL",
+        )
 
 
 def _vision(shape: VisionShape, how: str, work: Work, rank: int) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
-from manako.catalogue.cautions import STATES, TOPICS, Caution, cautions, find_caution, nearest
+from manako.catalogue.cautions import STATES, TOPICS, Caution, cautions, find_caution
 from manako.catalogue.facts import without_recalled
-from manako.catalogue.search import narrow
+from manako.catalogue.search import narrow, nearest
 from manako.core.errors import InputError
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from manako.catalogue.ability import ability_of
 from manako.catalogue.cards import Card, cards
 from manako.catalogue.facts import with_sources
 from manako.catalogue.scores import score_tables
+from manako.catalogue.search import nearest
 from manako.catalogue.tasks import Task, tasks
 from manako.core.errors import InputError
 from manako.plan.conditions import Ask, Excluded
@@ -29,9 +29,8 @@ def find_task(name: str) -> Task:
     """The task of a name. Raises `InputError` with the nearest for one that is none."""
     if name in tasks():
         return tasks()[name]
-    near = difflib.get_close_matches(name, tasks(), n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise InputError(f"no task {name!r}{hint}", next_step=f"one of {', '.join(tasks())}")
+    near = nearest(name, tasks())
+    raise InputError(f"no task {name!r}{near}", next_step=f"one of {', '.join(tasks())}")
 
 
 def find_budget(*, gpu: str = "", mac: str = "", cpu: str = "", is_here: bool = False) -> Budget:

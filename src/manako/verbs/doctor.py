@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from manako.catalogue.cards import Card, cards, find_card
 from manako.catalogue.facts import with_sources, without_recalled
 from manako.catalogue.machines import MachineKind, machine_kinds
 from manako.catalogue.matrix import Row, matrix
+from manako.catalogue.search import nearest
 from manako.core.errors import InputError
 from manako.core.settings import plain
 from manako.machine.finding import Finding, Probe
@@ -70,9 +70,8 @@ def check(names: Sequence[str] = (), progress: Progress | None = None) -> Checku
     known = probes()
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f"; the nearest are {', '.join(near)}" if near else ""
-            raise InputError(f"no probe {name!r}{hint}", next_step=f"one of {', '.join(known)}")
+            near = nearest(name, known)
+            raise InputError(f"no probe {name!r}{near}", next_step=f"one of {', '.join(known)}")
     findings = examine(names or None, progress=progress)
     return Checkup(findings=tuple(findings), known=known)
 

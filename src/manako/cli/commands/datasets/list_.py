@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from manako.catalogue.datasets import CATEGORIES
 from manako.cli.command import command, option
 from manako.cli.facts import footnotes, known
 from manako.cli.screen import Screen
@@ -20,24 +21,6 @@ if TYPE_CHECKING:
     from manako.catalogue.datasets import DataSet
 
 KINDS = ("training", "benchmark")
-CATEGORIES = (
-    "mixture",
-    "vqa",
-    "caption",
-    "pairs",
-    "document",
-    "chart",
-    "table",
-    "reasoning",
-    "exam",
-    "medical",
-    "recognition",
-    "several",
-    "code",
-    "chat",
-    "interleaved",
-    "text",
-)
 DEFAULT = ("id", "kind", "category", "images", "rows", "questions", "licence", "reads")
 ID_COLUMNS = 40
 """Room that an id keeps on a narrow terminal, before it breaks."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from manako.catalogue.cards import INPUTS, RUNTIMES
 from manako.cli.command import command, option
 from manako.cli.facts import footnotes, known
 from manako.cli.screen import Screen
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from manako.catalogue.cards import Card
 
-INPUTS = ("text", "image", "images", "video", "audio")
-RUNTIMES = ("transformers", "gguf", "ollama", "mlx", "vllm")
 DEFAULT = ("id", "parameters", "size", "licence", "inputs", "manako")
 WIDE_COLUMNS = 110
 """On a narrower terminal an id may break, or the figures would have no room."""
