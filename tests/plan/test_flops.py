@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manako.catalogue.cards import Card, Config, cards
 from manako.core.conversation import Conversation, Image, Message, Text
-from manako.core.example import Pack
 from manako.core.errors import NotInThisVersion
+from manako.core.example import Pack
 from manako.core.files import read_json
 from manako.core.recipe import PartSetting, Recipe, Source
 from manako.families.qwen2_vl import FAMILY
