@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from manako.core.example import Pack
     from manako.core.family import PixelRule, Processor
 
+CHUNK_VALUES = 2**17
+"""Pixel values that are normalised at once on a CPU: 512 kB in float32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -59,21 +62,36 @@ def to_tensors(
 
 
 def normalise(pixels: Tensor, rule: PixelRule) -> Tensor:
-    """uint8 [N, C, ...] → float32 by the family's `PixelRule`.
+    """uint8 [..., C, H, W] → float32 by the family's `PixelRule`.
 
     The scale is folded into mean and std before use, as transformers' torchvision backend does
     (`image_processing_backends.py`, 5.23), so results agree to the last bits.
     """
-    if not pixels.is_floating_point():
-        shape = (1, -1) + (1,) * (pixels.ndim - 2)
-        mean = torch.tensor(rule.mean, device=pixels.device) * (1.0 / rule.scale)
-        std = torch.tensor(rule.std, device=pixels.device) * (1.0 / rule.scale)
-        # In place: fresh buffers of this size cost a CPU more than the arithmetic.
-        pixels = pixels.float().sub_(mean.view(shape)).div_(std.view(shape))
-    if rule.temporal_copies:
-        still = pixels.unsqueeze(2).expand(-1, -1, rule.temporal_copies, -1, -1)
-        pixels = still.flatten(1)
-    return pixels
+    if pixels.is_floating_point():
+        return _standing(pixels, rule.temporal_copies)
+    mean = torch.tensor(rule.mean, device=pixels.device) * (1.0 / rule.scale)
+    std = torch.tensor(rule.std, device=pixels.device) * (1.0 / rule.scale)
+    levels = (mean.view(-1, 1, 1), std.view(-1, 1, 1))
+    if pixels.device.type == "cpu":
+        return _normalised_in_cache(pixels, *levels, copies=rule.temporal_copies)
+    return _standing(pixels.float().sub_(levels[0]).div_(levels[1]), rule.temporal_copies)
+
+
+def _standing(pixels: Tensor, copies: int) -> Tensor:
+    """A still picture's patches, `copies` times along time and flattened; 0: as they are."""
+    return pixels.unsqueeze(2).expand(-1, -1, copies, -1, -1).flatten(1) if copies else pixels
+
+
+def _normalised_in_cache(pixels: Tensor, mean: Tensor, std: Tensor, *, copies: int) -> Tensor:
+    """The same on a CPU, where memory decides: the arithmetic goes chunk by chunk, and only the
+    result is written out. numpy asks the system for huge pages for it, which torch does not."""
+    still = pixels.unsqueeze(2).expand(-1, -1, copies, -1, -1) if copies else pixels
+    found = torch.from_numpy(np.empty(still.shape, dtype=np.float32))
+    entries = max(1, CHUNK_VALUES // max(1, pixels.shape[1:].numel()))
+    for start in range(0, len(pixels), entries):
+        values = pixels[start : start + entries].float().sub_(mean).div_(std)
+        found[start : start + entries].copy_(values.unsqueeze(2) if copies else values)
+    return found.flatten(1) if copies else found
 
 
 def token_losses(model: torch.nn.Module, batch: Batch) -> Tensor:

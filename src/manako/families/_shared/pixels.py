@@ -14,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Uint8 = NDArray[np.uint8]
+STRIP_TOKENS = 8
+"""Rows of tokens that `cut_patches` takes at once."""
 
 
 def resize_torch_aa(pixels_HWC: Uint8, width: int, height: int, *, mode: str = "bicubic") -> Uint8:
-    """uint8 [H, W, 3] → uint8 [height, width, 3] by torch's antialiased kernel.
-
-    The result is a view of the planes that the kernel writes, which `cut_patches` copies anyway.
-    """
+    """uint8 [H, W, 3] → uint8 [height, width, 3] by torch's antialiased kernel."""
     if pixels_HWC.shape[:2] == (height, width):
         return pixels_HWC
     import torch
     from torch.nn import functional
 
-    picture = torch.from_numpy(np.ascontiguousarray(pixels_HWC)).permute(2, 0, 1).unsqueeze(0)
+    # With the batch axis first, torch sees channels last: same bytes, in half the time.
+    picture = torch.from_numpy(np.ascontiguousarray(pixels_HWC))[None].permute(0, 3, 1, 2)
     resized = functional.interpolate(
         picture, size=(height, width), mode=mode, antialias=True, align_corners=False
     )
@@ -41,10 +41,15 @@ def cut_patches(pixels_HWC: Uint8, *, patch: int, merge: int) -> NDArray[Any]:
     """
     height, width, channels = pixels_HWC.shape
     side = patch * merge
-    planes_CHW = np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1))
+    rows, columns = height // side, width // side
     # A patch's row moves as one item of `patch` bytes, several times as quick as byte by byte.
-    rows = planes_CHW.view(f"V{patch}")
-    blocks = rows.reshape(channels, height // side, merge, patch, width // side, merge).transpose(
-        1, 4, 2, 5, 0, 3
-    )
-    return np.ascontiguousarray(blocks).view(np.uint8).reshape(-1, channels, patch, patch)
+    cut = np.empty((rows, columns, merge, merge, channels, patch), f"V{patch}")
+    # Strips, so that the planes stay in the processor's cache and take no fresh memory each.
+    planes_CHW = np.empty((channels, STRIP_TOKENS * side, width), np.uint8)
+    for row in range(0, rows, STRIP_TOKENS):
+        strip_HWC = pixels_HWC[row * side : (row + STRIP_TOKENS) * side]
+        planes = planes_CHW[:, : len(strip_HWC)]
+        planes[...] = strip_HWC.transpose(2, 0, 1)
+        blocks = planes.view(cut.dtype).reshape(channels, -1, merge, patch, columns, merge)
+        cut[row : row + STRIP_TOKENS] = blocks.transpose(1, 4, 2, 5, 0, 3)
+    return cut.view(np.uint8).reshape(-1, channels, patch, patch)
