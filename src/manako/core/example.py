@@ -40,6 +40,7 @@ class ImageInput:
     start, tokens: where its image tokens stand in `input_ids`; text or marks between them belong
         to the span.
     size: (width, height) in pixels of what the model sees.
+    patches: what the vision tower works on; None: one per entry of `pixels`.
     """
 
     pixels: NDArray[Any]
@@ -47,6 +48,12 @@ class ImageInput:
     start: int
     tokens: int
     size: tuple[int, int]
+    patches: int | None = None
+
+    @property
+    def vision_patches(self) -> int:
+        """Patches that the vision tower works on."""
+        return len(self.pixels) if self.patches is None else self.patches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +81,7 @@ class Example:
             text_tokens=self.tokens - image_tokens,
             image_tokens=image_tokens,
             trained_tokens=int(self.trained.sum()),
-            vision_patches=sum(len(image.pixels) for image in self.images),
+            vision_patches=sum(image.vision_patches for image in self.images),
         )
 
 

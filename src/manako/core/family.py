@@ -31,9 +31,10 @@ PixelReference = Literal["torch_aa", "pil", "float_interpolate"]
 class PixelRule:
     """How uint8 pixels become what the model reads; applied on the device by `nn/batch.py`.
 
-    value = (pixel · scale − mean[c]) / std[c], channels on axis 1. With `temporal_copies` k > 0
-    a still picture stands k times along time and each patch is flattened: [N, C, p, p] →
-    [N, C·k·p·p], channel-major as Qwen2-VL wants it.
+    value = (pixel · scale − mean[c]) / std[c], channels on axis −3; arrays that are float32 already
+    stay as they are. With `temporal_copies` k > 0 a still picture stands k times along time and
+    each patch is flattened: [N, C, p, p] → [N, C·k·p·p], channel-major as Qwen2-VL wants it.
+    key: the model's keyword for pixels.
     """
 
     mean: tuple[float, ...]
@@ -42,6 +43,7 @@ class PixelRule:
     temporal_copies: int = 0
     reference: PixelReference = "torch_aa"
     resample: str = "bicubic"
+    key: str = "pixel_values"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,9 @@ class Processor(Protocol):
     def pixel_rule(self) -> PixelRule: ...
 
     @property
-    def image_token_id(self) -> int: ...
+    def image_token_id(self) -> int | None:
+        """The id whose places the picture's vectors take; None where no picture is taken."""
+        ...
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -102,6 +106,11 @@ class Processor(Protocol):
         """The model's keyword arguments as numpy arrays. Raises `BatchError` for a missing key."""
         ...
 
+    def attention_inputs(self, pack: Pack) -> dict[str, Any]:
+        """What attention over a pack is told besides arrays: `segments`, its conversations'
+        boundaries 0 = s₀ < s₁ < … = T, and what else the family's rule needs."""
+        ...
+
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """Each token as readable text (bytes that are no whole character as U+FFFD)."""
         ...
@@ -113,7 +122,8 @@ class Processor(Protocol):
     def with_pixel_limits(
         self, *, min_pixels: int | None = None, max_pixels: int | None = None
     ) -> Processor:
-        """The same processor with other picture limits (pixels per picture)."""
+        """The same processor with other picture limits (pixels per picture). Raises `RecipeError`
+        where the family has no such limits, or not these."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -147,6 +157,8 @@ class Family:
     to_native / from_native: weight maps between published and model tensors; None where
         `transformers` reads the published names itself.
     not_applicable: law number → reason why it cannot apply to this family.
+    accepts: whether a config.json of one of `model_types` is of this family; needed where several
+        architectures share a model_type.
     """
 
     name: str
@@ -165,6 +177,7 @@ class Family:
     to_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     from_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     not_applicable: Mapping[int, str] = field(default_factory=dict)
+    accepts: Callable[[Mapping[str, Any]], bool] = lambda config: True
 
     def part_of(self, name: str) -> PartName:
         """The part that a parameter or module of this name belongs to."""
@@ -194,11 +207,20 @@ def family_of(folder: Path) -> Family:
             f"{folder} is no checkpoint: it has no config.json",
             next_step="give the folder that holds config.json, tokenizer.json and *.safetensors",
         )
-    model_type = read_json(config_file).get("model_type", "")
+    config = read_json(config_file)
+    model_type = config.get("model_type", "")
     found = families()
-    for family in found.items.values():
-        if model_type in family.model_types:
+    named = [family for family in found.items.values() if model_type in family.model_types]
+    for family in named:
+        if family.accepts(config):
             return family  # type: ignore[no-any-return]
+    if named:
+        raise CheckpointError(
+            f"{config_file}: model_type {model_type!r} is that of "
+            f"{', '.join(family.name for family in named)}, but its parts are of another kind: "
+            f"{_kinds(config)}",
+            next_step="choose a checkpoint whose vision and language parts this version knows",
+        )
     known = sorted(kind for family in found.items.values() for kind in family.model_types)
     broken = "".join(f"; family file {name} is broken: {why}" for name, why in found.broken.items())
     raise CheckpointError(
@@ -206,3 +228,13 @@ def family_of(folder: Path) -> Family:
         f" (known: {', '.join(known)}){broken}",
         next_step="choose a checkpoint of a known model_type",
     )
+
+
+def _kinds(config: Mapping[str, Any]) -> str:
+    """The model types of a config's parts."""
+    kinds = {
+        name: value.get("model_type", "not named")
+        for name, value in config.items()
+        if name.endswith("_config") and isinstance(value, dict)
+    }
+    return ", ".join(f"{name} {kind}" for name, kind in kinds.items()) or "none are named"

@@ -41,7 +41,7 @@ def make_batch(
     inputs: dict[str, Any] = to_tensors(arrays, processor.pixel_rule, device=device, dtype=dtype)
     trained = np.flatnonzero(pack.trained)
     inputs["logits_to_keep"] = torch.from_numpy(trained - 1).to(device)
-    inputs["segments"] = tuple(pack.segments.tolist())
+    inputs.update(processor.attention_inputs(pack))
     inputs["use_cache"] = False
     targets = torch.from_numpy(pack.input_ids[trained].astype(np.int64)).to(device)
     return Batch(inputs=inputs, targets=targets)
@@ -54,10 +54,10 @@ def to_tensors(
     device: torch.device | str,
     dtype: torch.dtype,
 ) -> dict[str, Tensor]:
-    """Arrays on the device; `pixel_values` normalised there, in float32, then cast to `dtype`."""
+    """Arrays on the device; pixels normalised there, in float32, then cast to `dtype`."""
     tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-    if "pixel_values" in tensors:
-        tensors["pixel_values"] = normalise(tensors["pixel_values"], rule).to(dtype)
+    if rule.key in tensors:
+        tensors[rule.key] = normalise(tensors[rule.key], rule).to(dtype)
     return tensors
 
 

@@ -34,9 +34,13 @@ def _compare(subject: Subject, tokenizer: Any, conversation: Conversation, *, pr
         tokenize=False,
         **renderer.options(conversation),
     )
-    reference = tokenizer(text, add_special_tokens=False)["input_ids"]
-    layout = (processor.maker.prompt if prompt else processor.maker.training)(conversation)
-    ours = list(layout.ids)
+    image_texts = processor.image_texts(conversation)
+    text = processor.maker.written(text, image_texts)
+    # As every processor of `transformers` does: the beginning of text is not written twice.
+    starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    reference = tokenizer(text, add_special_tokens=not starts)["input_ids"]
+    layout = processor.maker.prompt if prompt else processor.maker.training
+    ours = list(layout(conversation, image_texts).ids)
     place = next(
         (i for i, (a, b) in enumerate(zip(ours, reference, strict=False)) if a != b),
         min(len(ours), len(reference)),

@@ -7,6 +7,7 @@ answers with slightly worse scores and no error.
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def _check(subject: Subject) -> str:
         raise NotRun(f"no golden hashes of family {subject.family.name}")
     golden = read_json(file)
     for entry in golden["entries"]:
-        _compare(subject, entry)
+        _compare(subject, entry, golden["variants"][entry["variant"]]["settings"])
     made_with = golden["made_with"]
     return (
         f"{len(golden['entries'])} pictures equal to {made_with['processor']} bit for bit "
@@ -35,23 +36,26 @@ def _check(subject: Subject) -> str:
     )
 
 
-def _compare(subject: Subject, entry: dict[str, Any]) -> None:
-    smallest, largest = entry["limits"]
+def _compare(subject: Subject, entry: dict[str, Any], settings: dict[str, Any]) -> None:
     width, height = entry["size"]
-    processor: Any = subject.processor.with_pixel_limits(min_pixels=smallest, max_pixels=largest)
+    original: Any = subject.processor
+    processor = original.with_settings(**{name: _frozen(v) for name, v in settings.items()})
     cost = processor.cost(width, height)
-    demand(
-        list(cost.grid) == entry["grid"],
-        f"{width} × {height}: grid {cost.grid}, the reference has {entry['grid']}",
-    )
-    pixels = processor.cut(processor.resize(pattern(width, height), cost), cost)
+    pixels = processor.prepare(pattern(width, height), cost)
     if copies := processor.pixel_rule.temporal_copies:
         pixels = np.repeat(pixels[:, :, None], copies, axis=2)
-    found = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    named = f"{width} × {height}, settings {settings}"
     demand(
-        found == entry["sha256"],
-        f"{width} × {height}, limits {entry['limits']}: pixels differ from the reference",
+        pixels.size == math.prod(entry["shape"]),
+        f"{named}: {pixels.shape}, the reference has {entry['shape']}",
     )
+    found = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    demand(found == entry["sha256"], f"{named}: pixels differ from the reference")
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as the tuples that settings hold."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 LAW = Law(number=6, title="pixels equal the reference bit for bit", check=_check)

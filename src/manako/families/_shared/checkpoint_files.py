@@ -26,6 +26,14 @@ TEXT_FILES = (
 """Tokenizer and template files that an export carries along unchanged."""
 
 
+IMAGE_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+"""Picture settings; a family whose limits can be changed writes its own."""
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json as a mapping."""
     return _required(folder, "config.json")
@@ -48,10 +56,11 @@ def open_tokenizer(folder: Path) -> TextTokenizer:
     return tokenizer
 
 
-def read_template(folder: Path) -> ChatTemplate:
-    """The chat template: chat_template.jinja, chat_template.json or tokenizer_config.json."""
+def read_template(folder: Path, *, otherwise: str | None = None) -> ChatTemplate:
+    """The chat template: chat_template.jinja, chat_template.json or tokenizer_config.json;
+    `otherwise` where a checkpoint has none."""
     settings = _optional(folder, "tokenizer_config.json")
-    source = _template_source(folder, settings)
+    source = _template_source(folder, settings) or otherwise
     if source is None:
         raise CheckpointError(
             f"{folder} has no chat template",
@@ -62,14 +71,18 @@ def read_template(folder: Path) -> ChatTemplate:
     )
 
 
-def read_end_ids(folder: Path, tokenizer: TextTokenizer) -> tuple[int, ...]:
-    """Ids that end an answer: of generation_config.json and the tokenizer's eos token."""
+def read_end_ids(
+    folder: Path, tokenizer: TextTokenizer, *, end_token: str | None = None
+) -> tuple[int, ...]:
+    """Ids that end an answer: of generation_config.json, the tokenizer's eos token, and
+    `end_token`."""
     generation = _optional(folder, "generation_config.json")
     found = generation.get("eos_token_id", [])
     ids = list(found) if isinstance(found, list) else [found]
     eos = _token(_optional(folder, "tokenizer_config.json"), "eos_token")
-    if eos and (eos_id := tokenizer.id_of(eos)) is not None:
-        ids.append(eos_id)
+    for token in filter(None, (eos, end_token)):
+        if (token_id := tokenizer.id_of(token)) is not None:
+            ids.append(token_id)
     unique = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
     if not unique:
         raise CheckpointError(
@@ -98,6 +111,26 @@ def copy_text_files(source: Path, target: Path) -> None:
     for name in TEXT_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+
+
+def copy_image_files(source: Path, target: Path) -> None:
+    """Copy picture settings as they are."""
+    for name in IMAGE_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def check_agreement(folder: Path, *facts: tuple[str, object, object]) -> None:
+    """Raise `CheckpointError` where processor files and config.json differ.
+
+    facts: (name, what the processor files say, what config.json says).
+    """
+    for name, found, expected in facts:
+        if found != expected:
+            raise CheckpointError(
+                f"{folder}: the processor files say {name} {found}, config.json {expected}",
+                next_step="take both files from the same revision of the model",
+            )
 
 
 def sha256_of(data: bytes) -> str:

@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,14 @@ class TextTokenizer:
     def id_of(self, token: str) -> int | None:
         return self.tokenizer.token_to_id(token)
 
+    @property
+    def start_ids(self) -> tuple[int, ...]:
+        """Ids that the tokenizer puts before every text (its beginning-of-text token), if any."""
+        whole, bare = (
+            self.tokenizer.encode("a", add_special_tokens=add).ids for add in (True, False)
+        )
+        return tuple(whole[: len(whole) - len(bare)])
+
     def added(self) -> dict[int, Any]:
         """Added tokens by id, with their settings."""
         return self.tokenizer.get_added_tokens_decoder()
@@ -121,10 +130,15 @@ class LayoutMaker:
         *,
         image_mark: str | None,
         end_ids: Sequence[int],
+        image_token: str | None = None,
     ) -> None:
+        """image_mark: what the template writes for a picture; image_token: the token whose places
+        the picture takes, where it is another (`image_texts` then say how the mark is written).
+        """
         self.renderer = renderer
         self.tokenizer = tokenizer
         self.image_mark = image_mark
+        self.image_token = image_token or image_mark
         self.end_ids = tuple(end_ids)
         self._added: _AddedTokens | None = None
         self._skeletons: OrderedDict[Hashable, _Skeleton] = OrderedDict()
@@ -132,38 +146,65 @@ class LayoutMaker:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = dict(self.__dict__)
+        kept.pop("_start", None)
         kept.update(_added=None, _skeletons=OrderedDict(), _layouts=OrderedDict())
         return kept
 
-    def training(self, conversation: Conversation) -> Layout:
-        """Tokens of a training example and which of them are trained."""
-        key = _layout_key(conversation)
+    def training(self, conversation: Conversation, image_texts: tuple[str, ...] = ()) -> Layout:
+        """Tokens of a training example and which of them are trained.
+
+        image_texts: what takes the place of each picture's mark in the text, in order; empty
+        where the mark stays as it is.
+        """
+        key = (_layout_key(conversation), image_texts)
         layout: Layout = _kept(
-            self._layouts, key, MAX_KEPT_LAYOUTS, lambda: self._training(conversation)
+            self._layouts, key, MAX_KEPT_LAYOUTS, lambda: self._training(conversation, image_texts)
         )
         return layout
 
-    def prompt(self, conversation: Conversation) -> Layout:
+    def prompt(self, conversation: Conversation, image_texts: tuple[str, ...] = ()) -> Layout:
         """Tokens of what the model is asked; nothing is trained."""
         rendering = self.renderer.render(conversation, prompt=True)
-        skeleton = self._skeleton_of(_Flat(rendering.pieces), [], ())
-        return self._fill(conversation, rendering.words, skeleton)
+        skeleton = self._skeleton_of(self._flat(rendering, image_texts), [], ())
+        return self._fill(conversation, rendering.words, skeleton, image_texts)
 
-    def _training(self, conversation: Conversation) -> Layout:
+    def written(self, text: str, image_texts: Sequence[str]) -> str:
+        """`text` with the k-th image mark replaced by the k-th of `image_texts`."""
+        done = []
+        for image_text in image_texts:
+            before, mark, text = text.partition(self.image_mark or image_text)
+            done += [before, image_text if mark else ""]
+        return "".join([*done, text])
+
+    def _flat(self, rendering: Rendering, image_texts: Sequence[str]) -> _Flat:
+        """Marks of contents are single characters here, so only the template's own marks of
+        pictures are replaced."""
+        flat = _Flat(rendering.pieces)
+        return _Flat([self.written(flat.text, image_texts)]) if image_texts else flat
+
+    @cached_property
+    def _start(self) -> tuple[tuple[int, ...], str]:
+        """Ids that the tokenizer itself puts before a text, and how they are written."""
+        ids = self.tokenizer.start_ids
+        return ids, self.tokenizer.decode(ids) if ids else ""
+
+    def _training(self, conversation: Conversation, image_texts: tuple[str, ...]) -> Layout:
         rendering = self.renderer.render(conversation)
         flags = tuple(message.is_trained for message in conversation.messages)
         skeleton = _kept(
             self._skeletons,
-            (rendering.key, flags),
+            (rendering.key, flags, image_texts),
             MAX_KEPT_LAYOUTS,
-            lambda: self._training_skeleton(conversation, rendering),
+            lambda: self._training_skeleton(conversation, rendering, image_texts),
         )
-        return self._fill(conversation, rendering.words, skeleton)
+        return self._fill(conversation, rendering.words, skeleton, image_texts)
 
-    def _training_skeleton(self, conversation: Conversation, rendering: Rendering) -> _Skeleton:
+    def _training_skeleton(
+        self, conversation: Conversation, rendering: Rendering, image_texts: tuple[str, ...]
+    ) -> _Skeleton:
         """Where control tokens, words and trained regions stand: the same for every conversation
         of this shape. The last answer's prompt is proved here, with this conversation's words."""
-        flat = _Flat(rendering.pieces)
+        flat = self._flat(rendering, image_texts)
         notes = rendering.notes
         regions: list[tuple[int, int]] = []
         last = len(conversation.messages) - 1
@@ -171,7 +212,7 @@ class LayoutMaker:
             if not message.is_trained:
                 continue
             prompt = self.renderer.prompt_before(conversation, rendering, index)
-            asked = _Flat(prompt.pieces).text
+            asked = self._flat(prompt, image_texts).text
             if index == last:
                 self.renderer.prove_prompt(conversation, index, prompt)
                 if not flat.text.startswith(asked):
@@ -200,9 +241,12 @@ class LayoutMaker:
     def _skeleton_of(
         self, flat: _Flat, regions: Sequence[tuple[int, int]], notes: tuple[str, ...]
     ) -> _Skeleton:
+        begin, written = self._start
         items: list[_Control | _Stretch] = []
+        if begin and not flat.text.startswith(written):
+            items = [_Control(token_id, False, False) for token_id in begin]
         place = 0
-        image_id = self.tokenizer.id_of(self.image_mark) if self.image_mark else None
+        image_id = self.tokenizer.id_of(self.image_token) if self.image_token else None
         for start, end, token_id in self._added_tokens.find(flat.text, 0, len(flat.text)):
             if start > place:
                 items.append(_stretch(flat, place, start, regions))
@@ -215,7 +259,11 @@ class LayoutMaker:
         return _Skeleton(tuple(items), notes)
 
     def _fill(
-        self, conversation: Conversation, words: Sequence[Word], skeleton: _Skeleton
+        self,
+        conversation: Conversation,
+        words: Sequence[Word],
+        skeleton: _Skeleton,
+        image_texts: Sequence[str],
     ) -> Layout:
         ids: list[int] = []
         trained: list[bool] = []
@@ -230,7 +278,10 @@ class LayoutMaker:
                 found, flags = self._encode(item, words)
                 ids += found
                 trained += flags
-        if len(images) != (expected := len(conversation.images)):
+        expected = len(conversation.images)
+        if image_texts and self.image_token:
+            expected = sum(text.count(self.image_token) for text in image_texts)
+        if len(images) != expected:
             raise RowError(
                 f"row {conversation.id}: the template writes {len(images)} image marks "
                 f"for {expected} images",

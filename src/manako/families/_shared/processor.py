@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manako.core.conversation import Conversation, Image, Message, Text
-from manako.core.errors import BatchError, ImageError, InputError
+from manako.core.errors import BatchError, ImageError, InputError, RecipeError, RowError
 from manako.core.example import Example, ImageInput, IntArray, Lengths, Pack
 from manako.core.family import PixelRule, Seen
 from manako.core.images import decode_rgb
-from manako.families._shared.checkpoint_files import sha256_of
+from manako.families._shared.checkpoint_files import (
+    copy_image_files,
+    copy_text_files,
+    sha256_of,
+)
 from manako.families._shared.layout import Layout, LayoutMaker, TextTokenizer
 
 
 @dataclass(frozen=True)
 class ImageCost:
-    """What one picture of a given size becomes: `size` is (width, height) in pixels as resized."""
+    """What one picture of a given size becomes.
+
+    size: (width, height) in pixels that the model sees. grid: the family's own grid of the
+    picture. tokens: places that its vectors take. patches: what the vision tower works on.
+    rows, columns: the grid of tokens over `size`, to be drawn.
+    """
 
     size: tuple[int, int]
     grid: tuple[int, ...]
@@ -34,19 +43,36 @@ class ImageCost:
 @dataclass(frozen=True, kw_only=True)
 class ChatProcessor:
     """Text half of a Processor. A family subclasses it and adds the geometry of its pictures:
-    `cost`, `cut`, `image_ids`, `positions`, `image_inputs`, `with_pixel_limits`, `save`."""
+    `costs` or `cost`, `prepare` or `cut`, `image_ids`, `image_inputs`, and where it differs
+    `image_text`, `positions`, `token_inputs`, `attention_inputs`, `with_pixel_limits`, `save`.
+
+    settings: a frozen dataclass of picture settings, read from the checkpoint.
+    """
 
     family: str
     folder: Path
     pixel_rule: PixelRule
-    image_token_id: int
+    image_token_id: int | None
     end_ids: tuple[int, ...]
     tokenizer: TextTokenizer
     maker: LayoutMaker
     required_inputs: tuple[str, ...]
+    settings: Any = None
 
     def cost(self, width: int, height: int) -> ImageCost:
-        raise InputError(f"family {self.family} takes no images")
+        """Of a picture that is alone in its conversation. Raises `ImageError` for a size that the
+        reference cannot take."""
+        raise InputError(f"family {self.family} takes no pictures")
+
+    def costs(self, sizes: Sequence[tuple[int, int]]) -> list[ImageCost]:
+        """Of all pictures of a conversation, by (width, height); in some families the number of
+        pictures decides how each is cut."""
+        return [self.cost(width, height) for width, height in sizes]
+
+    def prepare(self, pixels_HWC: NDArray[np.uint8], cost: ImageCost) -> NDArray[Any]:
+        """uint8 [N, C, h, w] (float32 only where the reference normalises before it resizes): the
+        picture resized and cut the way the model wants it."""
+        return self.cut(self.resize(pixels_HWC, cost), cost)
 
     def resize(self, pixels_HWC: NDArray[np.uint8], cost: ImageCost) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] at the size the model sees."""
@@ -55,28 +81,66 @@ class ChatProcessor:
         return resize_torch_aa(pixels_HWC, *cost.size, mode=self.pixel_rule.resample)
 
     def cut(self, pixels_HWC: NDArray[np.uint8], cost: ImageCost) -> NDArray[Any]:
-        """The resized picture cut the way the model wants it."""
-        raise InputError(f"family {self.family} takes no images")
+        """The resized picture as one entry: uint8 [1, 3, H, W]."""
+        return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1))[None]
+
+    def image_text(self, cost: ImageCost) -> str | None:
+        """The text that takes the place of the template's mark for a picture before tokens are
+        made; it holds the image token once for each of `image_runs`. None: the mark stays."""
+        return None
+
+    def image_texts(self, conversation: Conversation) -> tuple[str, ...]:
+        """`image_text` of each picture; empty where the marks stay."""
+        return self._texts(self._costs(conversation))
+
+    def image_runs(self, cost: ImageCost) -> list[list[int]]:
+        """Token ids that take the place of each image token of one picture."""
+        return [self.image_ids(cost)]
 
     def image_ids(self, cost: ImageCost) -> list[int]:
         """Token ids that stand for one picture."""
+        assert self.image_token_id is not None
         return [self.image_token_id] * cost.tokens
 
     def image_inputs(self, images: Sequence[ImageInput]) -> dict[str, NDArray[Any]]:
         """Model inputs that carry the pictures of a pack (at least one)."""
-        raise InputError(f"family {self.family} takes no images")
+        return {self.pixel_rule.key: np.concatenate([image.pixels for image in images])}
 
     def token_inputs(self, pack: Pack) -> dict[str, NDArray[Any]]:
         """Model inputs of one entry per token besides ids and positions, each [1, T]."""
         return {}
 
+    def attention_inputs(self, pack: Pack) -> dict[str, Any]:
+        """`segments`: the boundaries of the conversations."""
+        return {"segments": tuple(pack.segments.tolist())}
+
     def positions(self, example: Example) -> IntArray:
         """int32 [1, T]: 0, 1, 2, …"""
         return np.arange(example.tokens, dtype=np.int32)[None]
 
+    def with_pixel_limits(
+        self, *, min_pixels: int | None = None, max_pixels: int | None = None
+    ) -> Self:
+        """Most families have no such limits. Raises `RecipeError` where one is asked for."""
+        if min_pixels is None and max_pixels is None:
+            return self
+        raise RecipeError(
+            f"family {self.family} has no picture limits: its checkpoint says what a picture costs",
+            next_step="leave min_pixels and max_pixels out",
+        )
+
+    def with_settings(self, **changes: Any) -> Self:
+        """The same processor with other picture settings."""
+        return replace(self, settings=replace(self.settings, **changes))
+
+    def save(self, folder: Path) -> None:
+        """Tokenizer, template and picture settings, as they came."""
+        copy_text_files(self.folder, folder)
+        copy_image_files(self.folder, folder)
+
     @property
     def image_fingerprint(self) -> str:
-        return repr(self.pixel_rule)
+        return f"{self.settings} {self.pixel_rule}"
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
@@ -89,11 +153,12 @@ class ChatProcessor:
 
     def measure(self, conversation: Conversation) -> Lengths:
         """Lengths of `encode(conversation)` from text and image headers alone."""
-        layout = self.maker.training(conversation)
         costs = self._costs(conversation)
-        image_tokens = sum(len(self.image_ids(cost)) for cost in costs)
+        layout = self.maker.training(conversation, self._texts(costs))
+        ids = len(layout.ids) + sum(len(run) - 1 for cost in costs for run in self.image_runs(cost))
+        image_tokens = sum(self._span_tokens(layout, costs))
         return Lengths(
-            text_tokens=len(layout.ids) - len(layout.image_places),
+            text_tokens=ids - image_tokens,
             image_tokens=image_tokens,
             trained_tokens=sum(layout.trained),
             vision_patches=sum(cost.patches for cost in costs),
@@ -101,11 +166,15 @@ class ChatProcessor:
 
     def encode(self, conversation: Conversation) -> Example:
         """Training tokens, which of them are trained, and pixels."""
-        return self._example(conversation, self.maker.training(conversation))
+        costs = self._costs(conversation)
+        layout = self.maker.training(conversation, self._texts(costs))
+        return self._example(conversation, costs, layout)
 
     def encode_prompt(self, conversation: Conversation) -> Example:
         """What the model is asked, with the head of the answer; nothing is trained."""
-        return self._example(conversation, self.maker.prompt(conversation))
+        costs = self._costs(conversation)
+        layout = self.maker.prompt(conversation, self._texts(costs))
+        return self._example(conversation, costs, layout)
 
     def parse(self, token_ids: Sequence[int]) -> Message:
         """The assistant message of generated ids, cut before the first end-of-turn token."""
@@ -120,7 +189,8 @@ class ChatProcessor:
     def see(self, image: Image) -> Seen:
         """The picture as resized, with its token grid."""
         cost = self.cost(*image.size)
-        return Seen(pixels=self._resized(image, cost), rows=cost.rows, columns=cost.columns)
+        pixels = self.resize(decode_rgb(image.data, name=image.path), cost)
+        return Seen(pixels=pixels, rows=cost.rows, columns=cost.columns)
 
     def model_inputs(self, pack: Pack) -> dict[str, NDArray[Any]]:
         """input_ids [1, T], position_ids [A, 1, T] (A = 1: [1, T]), pictures and token inputs.
@@ -144,7 +214,7 @@ class ChatProcessor:
         ids = inputs.get("input_ids")
         if ids is None:
             raise BatchError("the model's inputs lack 'input_ids'")
-        if not bool((ids == self.image_token_id).any()):
+        if self.image_token_id is None or not bool((ids == self.image_token_id).any()):
             return
         if missing := [key for key in self.required_inputs if inputs.get(key) is None]:
             raise BatchError(
@@ -154,30 +224,56 @@ class ChatProcessor:
             )
 
     def _costs(self, conversation: Conversation) -> list[ImageCost]:
-        return [self._cost_of(image, conversation.id) for image in conversation.images]
-
-    def _cost_of(self, image: Image, row_id: str) -> ImageCost:
+        if conversation.images and self.image_token_id is None:
+            raise RowError(
+                f"row {conversation.id}: family {self.family} is a text model and takes no "
+                f"pictures, but the conversation has {len(conversation.images)}",
+                row_id=conversation.id,
+                reason="takes_no_images",
+                next_step="choose a vision-language model, or leave the pictures out",
+            )
         try:
-            return self.cost(*image.size)
+            return self.costs([image.size for image in conversation.images])
         except ImageError as error:
-            if not row_id:
+            if not conversation.id:
                 raise
-            raise ImageError(f"row {row_id}: {error.message}", next_step=error.next_step) from error
+            named = f"row {conversation.id}: {error.message}"
+            raise ImageError(named, next_step=error.next_step) from error
 
-    def _example(self, conversation: Conversation, layout: Layout) -> Example:
+    def _texts(self, costs: Sequence[ImageCost]) -> tuple[str, ...]:
+        return tuple(text for cost in costs if (text := self.image_text(cost)) is not None)
+
+    def _span_tokens(self, layout: Layout, costs: Sequence[ImageCost]) -> list[int]:
+        """Tokens of each picture's span: its runs and what stands between them."""
+        found, first = [], 0
+        for cost in costs:
+            runs = self.image_runs(cost)
+            places = layout.image_places[first : first + len(runs)]
+            between = places[-1] - places[0] - (len(runs) - 1)
+            found.append(between + sum(map(len, runs)))
+            first += len(runs)
+        return found
+
+    def _example(
+        self, conversation: Conversation, costs: Sequence[ImageCost], layout: Layout
+    ) -> Example:
         ids: list[int] = []
         trained: list[bool] = []
         images = []
+        places = iter(layout.image_places)
         place = 0
-        costs = self._costs(conversation)
-        for image, cost, mark in zip(conversation.images, costs, layout.image_places, strict=True):
-            ids += layout.ids[place:mark]
-            trained += layout.trained[place:mark]
-            expansion = self.image_ids(cost)
-            images.append(self._image_input(image, cost, len(ids), expansion))
-            ids += expansion
-            trained += [False] * len(expansion)
-            place = mark + 1
+        spans = self._span_tokens(layout, costs)
+        for image, cost, tokens in zip(conversation.images, costs, spans, strict=True):
+            starts = []
+            for run in self.image_runs(cost):
+                mark = next(places)
+                ids += layout.ids[place:mark]
+                trained += layout.trained[place:mark]
+                starts.append(len(ids))
+                ids += run
+                trained += [False] * len(run)
+                place = mark + 1
+            images.append(self._image_input(image, cost, starts[0], tokens))
         ids += layout.ids[place:]
         trained += layout.trained[place:]
         return Example(
@@ -188,16 +284,12 @@ class ChatProcessor:
             notes=layout.notes,
         )
 
-    def _image_input(
-        self, image: Image, cost: ImageCost, start: int, expansion: list[int]
-    ) -> ImageInput:
+    def _image_input(self, image: Image, cost: ImageCost, start: int, tokens: int) -> ImageInput:
         return ImageInput(
-            pixels=self.cut(self._resized(image, cost), cost),
+            pixels=self.prepare(decode_rgb(image.data, name=image.path), cost),
             grid=cost.grid,
             start=start,
-            tokens=len(expansion),
+            tokens=tokens,
             size=cost.size,
+            patches=cost.patches,
         )
-
-    def _resized(self, image: Image, cost: ImageCost) -> NDArray[np.uint8]:
-        return self.resize(decode_rgb(image.data, name=image.path), cost)

@@ -9,9 +9,9 @@ still pictures, positions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +21,14 @@ from manako.core.example import Example, ImageInput, IntArray, Pack
 from manako.core.family import Family, PixelRule
 from manako.core.files import write_json
 from manako.families._shared.checkpoint_files import (
+    check_agreement,
     copy_text_files,
-    open_tokenizer,
     read_config,
-    read_end_ids,
     read_image_settings,
-    read_template,
 )
-from manako.families._shared.layout import LayoutMaker
+from manako.families._shared.opening import open_chat
 from manako.families._shared.pixels import cut_patches
 from manako.families._shared.processor import ChatProcessor, ImageCost
-from manako.families._shared.render import Renderer
 from manako.families._shared.sizes import qwen_size
 
 IMAGE_TOKEN_TYPE = 1
@@ -93,10 +90,6 @@ class QwenProcessor(ChatProcessor):
         """uint8 [N, C, p, p]; a still picture's second frame is made on the device."""
         return cut_patches(pixels_HWC, patch=self.settings.patch, merge=self.settings.merge)
 
-    @property
-    def image_fingerprint(self) -> str:
-        return f"{self.settings} {self.pixel_rule}"
-
     def positions(self, example: Example) -> IntArray:
         """int32 [3, T]: time, row, column. Text counts on all three; a picture holds its time and
         spreads over rows and columns; text after it goes on from its longer side.
@@ -132,7 +125,7 @@ class QwenProcessor(ChatProcessor):
 
     def with_pixel_limits(
         self, *, min_pixels: int | None = None, max_pixels: int | None = None
-    ) -> QwenProcessor:
+    ) -> Self:
         smallest = self.settings.min_pixels if min_pixels is None else min_pixels
         largest = self.settings.max_pixels if max_pixels is None else max_pixels
         if not self.settings.factor**2 <= largest or smallest > largest:
@@ -140,8 +133,7 @@ class QwenProcessor(ChatProcessor):
                 f"min_pixels {smallest} and max_pixels {largest}: expected min_pixels ≤ max_pixels "
                 f"and max_pixels ≥ {self.settings.factor**2} (one token)"
             )
-        settings = replace(self.settings, min_pixels=smallest, max_pixels=largest)
-        return replace(self, settings=settings)
+        return self.with_settings(min_pixels=smallest, max_pixels=largest)
 
     def save(self, folder: Path) -> None:
         """Tokenizer and template files as they came, picture settings as they are in force."""
@@ -161,29 +153,10 @@ class QwenProcessor(ChatProcessor):
 def open_qwen(folder: Path, family: Family) -> QwenProcessor:
     """Open a checkpoint folder of `family`. Raises `CheckpointError` where its files are missing or disagree."""
     config = read_config(folder)
-    tokenizer = open_tokenizer(folder)
-    image_token_id = int(config["image_token_id"])
-    image_mark = tokenizer.tokenizer.id_to_token(image_token_id)
-    if image_mark is None:
-        raise CheckpointError(
-            f"{folder}: config.json names image_token_id {image_token_id}, which tokenizer.json "
-            "does not have",
-            next_step="take both files from the same revision of the model",
-        )
-    end_ids = read_end_ids(folder, tokenizer)
-    maker = LayoutMaker(
-        Renderer(read_template(folder)), tokenizer, image_mark=image_mark, end_ids=end_ids
-    )
     image_config = read_image_settings(folder)
     return QwenProcessor(
-        family=family.name,
-        folder=folder,
+        **open_chat(folder, family, image_token_id=int(config["image_token_id"])),
         pixel_rule=_pixel_rule(folder, image_config),
-        image_token_id=image_token_id,
-        end_ids=end_ids,
-        tokenizer=tokenizer,
-        maker=maker,
-        required_inputs=family.required_inputs,
         settings=_image_settings(folder, config, image_config),
     )
 
@@ -200,16 +173,12 @@ def _image_settings(
         min_pixels=int(image_config.get("min_pixels") or size["shortest_edge"]),
         max_pixels=int(image_config.get("max_pixels") or size["longest_edge"]),
     )
-    for name, found, expected in (
+    check_agreement(
+        folder,
         ("patch_size", settings.patch, vision["patch_size"]),
         ("merge_size", settings.merge, vision["spatial_merge_size"]),
         ("temporal_patch_size", settings.temporal, vision["temporal_patch_size"]),
-    ):
-        if found != expected:
-            raise CheckpointError(
-                f"{folder}: preprocessor_config.json says {name} {found}, config.json {expected}",
-                next_step="take both files from the same revision of the model",
-            )
+    )
     return settings
 
 

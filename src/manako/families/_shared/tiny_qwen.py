@@ -8,12 +8,19 @@ config.json, `preprocessor_config.json`, `tokenizer.json`, `chat_template.json`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from manako.core.files import write_json
+from manako.families._shared.tiny import (
+    CLIP_MEAN,
+    CLIP_STD,
+    CORPUS,
+    byte_level_tokenizer,
+    save_weights,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,14 +35,6 @@ CONTROL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-QWEN2_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""Qwen2's pre-tokenizer (tokenizer.json of Qwen2.5-Instruct): every digit stands alone."""
-
 CHAT_TEMPLATE = (
     "{%- set counted = namespace(images=0, videos=0) -%}"
     "{%- for message in messages -%}"
@@ -63,11 +62,6 @@ DEFAULT_SYSTEM_TURN = (
     "{%- if loop.first and message['role'] != 'system' -%}"
     "{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}"
     "{%- endif -%}"
-)
-DEFAULT_CORPUS = (
-    "You are a helpful assistant. What is in the picture? Describe it.",
-    "この画像に写っているものを説明してください。数字を順番に読んでください。",
-    "これは日本の画像です。これはオーストリアの画像です。違いを説明して。",
 )
 
 
@@ -103,7 +97,7 @@ class TinyQwen:
     max_pixels: int = 12_845_056
     image_mean: Sequence[float] = CLIP_MEAN
     image_std: Sequence[float] = CLIP_STD
-    corpus: Iterable[str] = DEFAULT_CORPUS
+    corpus: Iterable[str] = CORPUS
     system_turn: bool = True
 
     @property
@@ -177,33 +171,12 @@ def write_checkpoint(folder: Path, tiny: TinyQwen) -> None:
         torch.manual_seed(tiny.seed)
         model_class = getattr(transformers, tiny.model_class)
         model = model_class(model_class.config_class(**config))
-    _save_published(folder, model, tie=tiny.tie_embeddings)
+    save_weights(folder, model, _published(tiny.tie_embeddings))
 
 
 def train_tokenizer(corpus: Iterable[str], *, vocabulary: int) -> Tokenizer:
     """A byte-level BPE with Qwen2's pre-tokenizer and control tokens, of `vocabulary` entries."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, trainers
-    from tokenizers import pre_tokenizers as pre
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre.Sequence(
-        [
-            pre.Split(Regex(QWEN2_WORDS), behavior="isolated"),
-            pre.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(CONTROL_TOKENS),
-        initial_alphabet=sorted(pre.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS]
-    )
-    return tokenizer
+    return byte_level_tokenizer(corpus, vocabulary=vocabulary, control=CONTROL_TOKENS, nfc=True)
 
 
 def flat_config(tiny: TinyQwen, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -294,15 +267,13 @@ def write_small_files(
     )
 
 
-def _save_published(folder: Path, model: Any, *, tie: bool) -> None:
-    """Weights under the key names of the published files (`visual.*`, `model.*`, `lm_head.*`)."""
-    from safetensors.torch import save_file
+def _published(tie: bool) -> Callable[[str], str | None]:
+    """Key names of the published files: `visual.*`, `model.*`, `lm_head.*`."""
 
-    weights = {}
-    for name, tensor in model.state_dict().items():
+    def named(name: str) -> str | None:
         if tie and name == "lm_head.weight":
-            continue
-        published = name.removeprefix("model.") if name.startswith("model.visual.") else name
-        published = published.replace("model.language_model.", "model.", 1)
-        weights[published] = tensor.detach().contiguous()
-    save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
+            return None
+        kept = name.removeprefix("model.") if name.startswith("model.visual.") else name
+        return kept.replace("model.language_model.", "model.", 1)
+
+    return named

@@ -1,0 +1,65 @@
+"""What opening a checkpoint folder has in common: tokenizer, template, end of turn, image token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manako.core.errors import CheckpointError
+from manako.families._shared.checkpoint_files import open_tokenizer, read_end_ids, read_template
+from manako.families._shared.layout import LayoutMaker
+from manako.families._shared.render import Renderer
+
+if TYPE_CHECKING:
+    from manako.core.family import Family
+    from manako.families._shared.layout import TextTokenizer
+
+
+def open_chat(
+    folder: Path,
+    family: Family,
+    *,
+    image_token_id: int | None,
+    image_mark: str | None = None,
+    template: str | None = None,
+    end_token: str | None = None,
+) -> dict[str, Any]:
+    """The fields of a `ChatProcessor` that are read alike in every family, pictures' aside.
+
+    image_token_id: of config.json; None for a text model. image_mark: what the template writes
+    for a picture, where that is not the image token. template: for checkpoints that carry none.
+    end_token: ends an answer, beside those that the checkpoint names. Raises `CheckpointError`
+    where files are missing or disagree.
+    """
+    tokenizer = open_tokenizer(folder)
+    image_token = _image_token(folder, tokenizer, image_token_id)
+    end_ids = read_end_ids(folder, tokenizer, end_token=end_token)
+    maker = LayoutMaker(
+        Renderer(read_template(folder, otherwise=template)),
+        tokenizer,
+        image_mark=image_mark or image_token,
+        image_token=image_token,
+        end_ids=end_ids,
+    )
+    return {
+        "family": family.name,
+        "folder": folder,
+        "image_token_id": image_token_id,
+        "end_ids": end_ids,
+        "tokenizer": tokenizer,
+        "maker": maker,
+        "required_inputs": family.required_inputs,
+    }
+
+
+def _image_token(folder: Path, tokenizer: TextTokenizer, token_id: int | None) -> str | None:
+    if token_id is None:
+        return None
+    token = tokenizer.tokenizer.id_to_token(token_id)
+    if token is None:
+        raise CheckpointError(
+            f"{folder}: config.json names image token {token_id}, which tokenizer.json "
+            "does not have",
+            next_step="take both files from the same revision of the model",
+        )
+    return str(token)
