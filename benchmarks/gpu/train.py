@@ -118,20 +118,11 @@ def make_recipe(folder: Path, model: Path, options: argparse.Namespace) -> Recip
 
 def flops_per_token(world: runs.World, dims: Dims) -> dict[str, float]:
     """Operations that the timed steps must compute, per real token, and the share of each part."""
-    from manako.plan.flops import training_flops, work_of
+    from manako.plan.flops import training_flops
+    from manako.plan.work import NOTHING, work_of_pack
 
     packs = [step.packs[0] for step in world.timed]
-    work = reduce(
-        add,
-        (
-            work_of(
-                pack.segments.tolist(),
-                pack.trained_tokens,
-                [(len(image.pixels), image.tokens) for image in pack.images],
-            )
-            for pack in packs
-        ),
-    )
+    work = reduce(add, (work_of_pack(dims, pack) for pack in packs), NOTHING)
     recipe = world.recipe
     rank = recipe.lora_r if recipe.method == "lora" else 0
     flops = training_flops(dims, recipe.part_settings(), work, rank=rank)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from manako.catalogue.cards import Card, cards
-from manako.plan.activations import LanguageShape, Shapes, VisionShape, vision_block
+from manako.core.family import AttentionRule, Family, families
+from manako.plan.activations import LanguageShape, Shapes, VisionShape
 
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 VISION_CONFIGS = ("vision_config", "vision_cfg")
 NO_VISION = VisionShape(width=0, layers=0, head_width=0, ffn_width=0, patch_values=0)
+LEFT_OUT = {
+    "moe_intermediate_size": "experts",
+    "num_experts_per_tok": "experts",
+    "num_local_experts": "experts",
+    "kv_lora_rank": "compressed keys and values",
+    "cross_attention_layers": "cross attention",
+    "num_kv_shared_layers": "layers that share keys",
+    "hidden_size_per_layer_input": "inputs of each layer",
+    "deepstack_visual_indexes": "features of several vision layers",
+    "vision_use_head": "a pooling head of the vision tower",
+}
+"""Fields of a config that say of a model what `Dims` does not describe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,40 +46,124 @@ class Attention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatchAttention:
+    """What patches attend to: in `full` layers to all of their picture, in `windowed` ones to those
+    of their window of `window` × `window` patches. Layers whose result nobody reads are not among
+    them. side: of a patch, in pixels; class_tokens: that stand beside the patches of a picture;
+    is_fused: query, key and value of a layer are one matrix.
+    """
+
+    side: int
+    full: int
+    windowed: int = 0
+    window: int = 0
+    class_tokens: int = 0
+    is_fused: bool = True
+
+    @property
+    def layers(self) -> int:
+        return self.full + self.windowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerKind:
+    """What a vision tower's kind says, and its config does not."""
+
+    class_tokens: int = 0
+    is_fused: bool = True
+
+
+TOWERS = {
+    "qwen2_vl": TowerKind(),
+    "qwen2_vl_vision": TowerKind(),
+    "qwen2_5_vl": TowerKind(),
+    "qwen2_5_vl_vision": TowerKind(),
+    "siglip_vision_model": TowerKind(is_fused=False),
+    "clip_vision_model": TowerKind(is_fused=False, class_tokens=1),
+}
+"""By the `model_type` of a vision config: transformers 5.24, `models/NAME/modeling_NAME.py`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dims:
     """Sizes of one checkpoint. patches_per_token: patches of a picture that become one token.
 
     linears: (out, in) of the linear layers of all attention and MLP blocks, with how many there
-    are of each; experts are not among them. ties_head: embedding and LM head are one tensor.
+    are of each; experts are not among them. has_merger_norm: a norm stands in front of the merger,
+    or projector, and belongs to it. ties_head: embedding and LM head are one tensor.
+    rule: how the family's tokens see each other; None where no family file knows. left_out: what
+    the model has and these sizes do not describe.
     """
 
     shapes: Shapes
     attention: Attention
+    patch_attention: PatchAttention
     linears: tuple[tuple[int, int, int], ...]
     merger: tuple[tuple[int, int], ...]
+    has_merger_norm: bool
     ties_head: bool
     patches_per_token: float
+    rule: AttentionRule | None
+    left_out: tuple[str, ...]
 
 
 def dims_of(card: Card) -> Dims | None:
     """The sizes that a card's config names, or its base's where it was tuned from one with a card;
     None where that is too little for any arithmetic."""
-    config = _config_of(card)
+    return describe(_config_of(card), _family_of(card))
+
+
+def describe(config: Mapping[str, Any], family: Family | None) -> Dims | None:
+    """The sizes that a config names, as published or as transformers completes it; None where that
+    is too little for any arithmetic. family: None where no family file knows the architecture."""
     text = next((config[key] for key in TEXT_CONFIGS if key in config), config)
     vision: Mapping[str, Any] = next((config[key] for key in VISION_CONFIGS if key in config), {})
     language = _language(text)
     if language is None:
         return None
-    shape = _vision(vision, card) or NO_VISION
+    shape = _vision(vision, family) or NO_VISION
     attention = _attention(text, language)
+    merger = _merger(config, vision, shape, language)
     return Dims(
         shapes=Shapes(language=language, vision=shape),
         attention=attention,
+        patch_attention=_patch_attention(config, vision, shape),
         linears=_linears(text, language, attention),
-        merger=_merger(vision, shape, language),
+        merger=merger,
+        has_merger_norm=bool(merger) and "projector_hidden_act" not in config,
         ties_head=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", True))),
         patches_per_token=_patches_per_token(config, vision),
+        rule=family.attention if family else None,
+        left_out=tuple(dict.fromkeys(_left_out(config, text, vision, attention, merger))),
     )
+
+
+def _family_of(card: Card) -> Family | None:
+    kind = card.model_type.value if card.model_type else card.family
+    return next((f for f in families().items.values() if kind in f.model_types), None)
+
+
+def _left_out(
+    config: Mapping[str, Any],
+    text: Mapping[str, Any],
+    vision: Mapping[str, Any],
+    attention: Attention,
+    merger: tuple[tuple[int, int], ...],
+) -> Iterator[str]:
+    yield from (why for name, why in LEFT_OUT.items() if text.get(name) or vision.get(name))
+    if attention.full + attention.sliding != whole(text, "num_hidden_layers"):
+        yield "layers without attention over tokens"
+    is_off = text.get("use_sliding_window") is False
+    if whole(text, "sliding_window") and not (attention.sliding or is_off):
+        yield "a sliding window in layers that the config does not name"
+    if not isinstance(text.get("intermediate_size"), int):
+        yield "MLPs of several widths"
+    if vision and _kind(vision) is None:
+        yield f"a vision tower of the kind {vision.get('model_type', 'that is not named')}"
+    if vision and not merger:
+        yield "the projector"
+    if isinstance(config.get("vision_feature_layer"), list | tuple):
+        yield "features of several vision layers"
 
 
 def _config_of(card: Card) -> Mapping[str, Any]:
@@ -151,7 +248,7 @@ def _linears(
     return tuple(blocks)
 
 
-def _vision(vision: Mapping[str, Any], card: Card) -> VisionShape | None:
+def _vision(vision: Mapping[str, Any], family: Family | None) -> VisionShape | None:
     width = whole(vision, "embed_dim", "hidden_size", "width")
     layers, patch = whole(vision, "depth", "num_hidden_layers", "layers"), _side(vision)
     if not (width and layers and patch):
@@ -165,8 +262,39 @@ def _vision(vision: Mapping[str, Any], card: Card) -> VisionShape | None:
         head_width=width // heads if heads else 0,
         ffn_width=ffn,
         patch_values=(whole(vision, "in_chans", "in_channels") or 3) * frames * patch**2,
-        block=vision_block(card.model_type.value if card.model_type else card.family),
+        block=family.vision_block if family else "plain",
     )
+
+
+def _kind(vision: Mapping[str, Any]) -> TowerKind | None:
+    """What is known of this kind of tower; towers with a merger of their own are Qwen's."""
+    kind = vision.get("model_type") or ("qwen2_vl" if "spatial_merge_size" in vision else "")
+    return TOWERS.get(kind)
+
+
+def _patch_attention(
+    config: Mapping[str, Any], vision: Mapping[str, Any], shape: VisionShape
+) -> PatchAttention:
+    side, kind = _side(vision), _kind(vision) or TowerKind()
+    layers = _read_layers(config.get("vision_feature_layer"), shape.layers)
+    window = whole(vision, "window_size") // side if side else 0
+    whole_in = vision.get("fullatt_block_indexes")
+    full = len(set(whole_in)) if window and isinstance(whole_in, list | tuple) else layers
+    return PatchAttention(
+        side=side,
+        full=full,
+        windowed=layers - full,
+        window=window,
+        class_tokens=kind.class_tokens,
+        is_fused=kind.is_fused,
+    )
+
+
+def _read_layers(feature: Any, layers: int) -> int:
+    """Layers up to the one whose result is read; counted from the end, −1 is the last."""
+    if not isinstance(feature, int):
+        return layers
+    return feature if feature >= 0 else layers + 1 + feature
 
 
 def _side(vision: Mapping[str, Any], name: str = "patch_size") -> int:
@@ -176,11 +304,21 @@ def _side(vision: Mapping[str, Any], name: str = "patch_size") -> int:
 
 
 def _merger(
-    vision: Mapping[str, Any], shape: VisionShape, language: LanguageShape
+    config: Mapping[str, Any],
+    vision: Mapping[str, Any],
+    shape: VisionShape,
+    language: LanguageShape,
 ) -> tuple[tuple[int, int], ...]:
-    """The two matrices of a merger as Qwen2-VL has it; none where the config speaks of no merging."""
+    """The projector's matrices, each (out, in): the two of a merger as Qwen2-VL has it, the one that
+    Gemma 3 has behind its pooling, the two that LLaVA has; none where the config speaks of none."""
     merged = whole(vision, "spatial_merge_size") ** 2 * shape.width
-    return ((merged, merged), (language.width, merged)) if merged else ()
+    if merged:
+        return ((merged, merged), (language.width, merged))
+    if shape.width and whole(config, "mm_tokens_per_image"):
+        return ((language.width, shape.width),)
+    if shape.width and "projector_hidden_act" in config and "spatial_merge_size" not in config:
+        return ((language.width, shape.width), (language.width, language.width))
+    return ()
 
 
 def _patches_per_token(config: Mapping[str, Any], vision: Mapping[str, Any]) -> float:

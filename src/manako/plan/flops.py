@@ -1,15 +1,15 @@
 """Floating-point operations of a training step: arithmetic on sizes, for the share of a machine's
-peak that training reaches (MFU).
+peak that training reaches (MFU). What a step holds stands in `plan/work.py`.
 
 Counted are matrix products alone, two operations for each multiply-add, and only what the step must
 compute: real tokens (no padding), causal pairs of tokens inside one conversation, pairs of patches
-inside one picture, the LM head at trained positions, nothing twice (activation checkpointing adds
+inside one picture or one window of it, the LM head at trained positions, nothing twice (activation checkpointing adds
 nothing). Forward, with W the width, A heads × head width, K key-value heads × head width, F the
 width of the MLP, V the vocabulary; v marks the vision tower, P the numbers of a patch:
 
     decoder layer    per token 2 (2 W A + 2 W K + 3 W F), per pair 4 A
     LM head          per trained token 2 W V
-    vision block     per patch 2 (4 Wv Wv + 2 Wv Fv), per pair 4 Wv
+    vision block     per patch 2 (4 Wv Wv + 2 Wv Fv), gated 2 (4 Wv Wv + 3 Wv Fv), per pair 4 Wv
     patch layer      per patch 2 P Wv
     projector        per image token 2 × the numbers of its matrices
 
@@ -21,15 +21,14 @@ with a case by hand is in docs/benchmarks.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from manako.core.errors import NotInThisVersion
-from manako.core.family import PartName
+from manako.core.family import PARTS, PartName
 from manako.core.recipe import PartSetting
-from manako.plan.activations import VisionShape
 from manako.plan.dims import Dims
+from manako.plan.work import Work
 
 MULTIPLY_ADD = 2
 ATTENTION = 2 * MULTIPLY_ADD
@@ -38,22 +37,10 @@ BACKWARD = {"full": 2, "lora": 1, "frozen": 1}
 """Of a matrix through which gradients pass, in units of its forward."""
 ADAPTED = 3
 """An adapter's own forward and backward, in units of its forward."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a step holds. token_pairs, patch_pairs: pairs that attend to each other, counted inside
-    one conversation (a token with itself and those before it) and inside one picture (all)."""
-
-    tokens: int
-    trained_tokens: int
-    token_pairs: int
-    image_tokens: int = 0
-    patches: int = 0
-    patch_pairs: int = 0
-
-    def __add__(self, other: Work) -> Work:
-        return Work(**{name: value + vars(other)[name] for name, value in vars(self).items()})
+GATED_WIDENS = 2
+"""Matrices of a gated MLP that widen: gate and up."""
+RULES = ("causal", "image_blocks")
+"""Ways in which tokens see each other whose pairs are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,87 +56,109 @@ class Flops:
         return self.vision + self.projector + self.language
 
 
-def work_of(
-    segments: Sequence[int], trained_tokens: int, pictures: Iterable[tuple[int, int]]
-) -> Work:
-    """Work of one pack. segments: boundaries of its conversations; pictures: (patches, tokens)."""
-    seen = list(pictures)
-    lengths = [end - start for start, end in pairwise(segments)]
-    return Work(
-        tokens=sum(lengths),
-        trained_tokens=trained_tokens,
-        token_pairs=sum(length * (length + 1) // 2 for length in lengths),
-        image_tokens=sum(tokens for _, tokens in seen),
-        patches=sum(patches for patches, _ in seen),
-        patch_pairs=sum(patches**2 for patches, _ in seen),
-    )
-
-
 def training_flops(
     dims: Dims, settings: Mapping[PartName, PartSetting], work: Work, *, rank: int = 0
 ) -> Flops:
-    """Operations of one step over `work`; rank: of adapters. Raises as `forward_flops` does."""
-    _check_vision(dims.shapes.vision)
+    """Operations of one step over `work`; rank: of adapters. Raises as `check_counted` does."""
+    check_counted(dims)
     how = {part: settings[part].how for part in settings}
     below_vision = how["vision"] != "frozen"
     below_projector = below_vision or how["projector"] != "frozen"
     return Flops(
-        vision=_vision(dims.shapes.vision, how["vision"], work, rank),
-        projector=_projector(dims.merger, how["projector"], below_vision, work, rank),
+        vision=_vision(dims, how["vision"], work, rank),
+        projector=_projector(dims, how["projector"], below_vision, work, rank),
         language=_language(dims, how["language"], below_projector, work, rank),
     )
 
 
 def forward_flops(dims: Dims, work: Work) -> Flops:
-    """Operations of the forward pass alone.
-
-    Raises `NotInThisVersion` for a vision tower with a gated MLP, whose patches attend in windows.
-    """
-    _check_vision(dims.shapes.vision)
-    vision = dims.shapes.vision
-    merger = sum(out * into for out, into in dims.merger)
+    """Operations of the forward pass alone. Raises as `check_counted` does."""
+    check_counted(dims)
     return Flops(
-        vision=_patch_layer(vision, work) + _blocks(vision, work) + _patch_attention(vision, work),
-        projector=MULTIPLY_ADD * work.image_tokens * merger,
+        vision=_patch_layer(dims, work) + _blocks(dims, work) + _patch_attention(dims, work),
+        projector=_merged(dims, work),
         language=_decoder(dims, work) + _token_attention(dims, work) + _head(dims, work),
     )
 
 
-def _check_vision(shape: VisionShape) -> None:
-    if shape.block != "plain":
+def check_counted(dims: Dims) -> None:
+    """Raise `NotInThisVersion`, naming it, where a model has something that is not counted here."""
+    left_out = list(dims.left_out)
+    if dims.rule is None:
+        left_out.append("an architecture that no family file knows")
+    elif dims.rule not in RULES:
+        left_out.append(f"attention of the kind {dims.rule}")
+    if left_out:
         raise NotInThisVersion(
-            f"operations of a vision tower with {shape.block} blocks are not counted",
-            next_step="count a family whose patches attend to their whole picture, as Qwen2-VL",
+            f"operations are not counted: this model has {', '.join(left_out)}",
+            next_step="go by tokens per second, which are always measured",
         )
 
 
-def _vision(shape: VisionShape, how: str, work: Work, rank: int) -> int:
-    patch_layer, blocks = _patch_layer(shape, work), _blocks(shape, work)
-    attention = _patch_attention(shape, work)
+def matrix_numbers(dims: Dims) -> dict[PartName, int]:
+    """Numbers of the matrices that are counted, by part, without embeddings and LM head: what a
+    model's own weights must come to, or it has something that its config does not say."""
+    shape = dims.shapes.vision
+    layers = shape.layers * sum(out * into for out, into in vision_linears(dims))
+    return {
+        "vision": layers + shape.patch_values * shape.width,
+        "projector": sum(out * into for out, into in dims.merger),
+        "language": sum(out * into * count for out, into, count in dims.linears),
+    }
+
+
+def check_weights(dims: Dims, found: Mapping[PartName, int]) -> None:
+    """Raise `NotInThisVersion` where a part of the model has other matrices than are counted."""
+    counted = matrix_numbers(dims)
+    for part in PARTS:
+        if found[part] != counted[part]:
+            raise NotInThisVersion(
+                f"operations are not counted: the {part} part has matrices of {found[part]:,} "
+                f"numbers, its config speaks of {counted[part]:,}",
+                next_step="go by tokens per second, which are always measured",
+            )
+
+
+def vision_linears(dims: Dims) -> tuple[tuple[int, int], ...]:
+    """(out, in) of the linear layers of one vision block; first those that read its input."""
+    width, ffn = dims.shapes.vision.width, dims.shapes.vision.ffn_width
+    into = ((3 * width, width),) if dims.patch_attention.is_fused else ((width, width),) * 3
+    wide = GATED_WIDENS if dims.shapes.vision.block == "gated" else 1
+    return (*into, (width, width), *((ffn, width),) * wide, (width, ffn))
+
+
+def _vision(dims: Dims, how: str, work: Work, rank: int) -> int:
+    patch_layer, blocks = _patch_layer(dims, work), _blocks(dims, work)
+    attention = _patch_attention(dims, work)
     if how == "frozen":
         return patch_layer + blocks + attention
     passed = blocks * (1 + BACKWARD[how]) + attention * 3
     if how == "full":  # nothing lies below the patch layer: it needs the gradient of its weight
         return passed + patch_layer * 2
-    width, ffn = shape.width, shape.ffn_width
-    ends = (width + 3 * width) + (width + width) + 2 * (width + ffn)
-    # Nothing below the first adapter is trained: no gradient of its input, nor of its matrix's.
-    saved = MULTIPLY_ADD * work.patches * width * (3 * width + rank)
-    return passed - saved + patch_layer + _adapters(work.patches * shape.layers * ends, rank)
+    linears, width = vision_linears(dims), dims.shapes.vision.width
+    ends = dims.patch_attention.layers * sum(out + into for out, into in linears)
+    # Nothing below the first adapters is trained: no gradient of their input.
+    first = 1 if dims.patch_attention.is_fused else 3
+    saved = MULTIPLY_ADD * work.vision_tokens * width * (3 * width + first * rank)
+    return passed - saved + patch_layer + _adapters(work.vision_tokens * ends, rank)
 
 
-def _projector(
-    merger: Iterable[tuple[int, int]], how: str, below: bool, work: Work, rank: int
-) -> int:
-    matrices = list(merger)
-    forward = MULTIPLY_ADD * work.image_tokens * sum(out * into for out, into in matrices)
+def _merged(dims: Dims, work: Work) -> int:
+    return MULTIPLY_ADD * work.image_tokens * sum(out * into for out, into in dims.merger)
+
+
+def _projector(dims: Dims, how: str, below: bool, work: Work, rank: int) -> int:
+    matrices, forward = dims.merger, _merged(dims, work)
     if how == "frozen":
         return forward * (2 if below else 1)
-    if how == "full":  # the norm in front is trained too, so gradients pass every matrix
-        return forward * 3
+    # A norm in front is trained with the part, so gradients pass every matrix.
+    passes_first = below or (how == "full" and dims.has_merger_norm) or not matrices
+    out, into = matrices[0] if matrices else (0, 0)
+    rows = MULTIPLY_ADD * work.image_tokens
+    if how == "full":
+        return forward * 3 - (0 if passes_first else rows * out * into)
     ends = sum(out + into for out, into in matrices)
-    saved = 0 if below or not matrices else matrices[0][1] * (matrices[0][0] + rank)
-    passed = forward * 2 - MULTIPLY_ADD * work.image_tokens * saved
+    passed = forward * 2 - (0 if passes_first else rows * into * (out + rank))
     return passed + _adapters(work.image_tokens * ends, rank)
 
 
@@ -187,8 +196,8 @@ def _decoder(dims: Dims, work: Work) -> int:
 
 
 def _token_attention(dims: Dims, work: Work) -> int:
-    layers = dims.attention.full + dims.attention.sliding
-    return ATTENTION * work.token_pairs * dims.shapes.language.attention * layers
+    pairs = dims.attention.full * work.token_pairs + dims.attention.sliding * work.near_pairs
+    return ATTENTION * pairs * dims.shapes.language.attention
 
 
 def _head(dims: Dims, work: Work) -> int:
@@ -196,14 +205,17 @@ def _head(dims: Dims, work: Work) -> int:
     return MULTIPLY_ADD * work.trained_tokens * language.width * language.vocabulary
 
 
-def _patch_layer(shape: VisionShape, work: Work) -> int:
+def _patch_layer(dims: Dims, work: Work) -> int:
+    shape = dims.shapes.vision
     return MULTIPLY_ADD * work.patches * shape.patch_values * shape.width
 
 
-def _blocks(shape: VisionShape, work: Work) -> int:
-    numbers = 4 * shape.width**2 + 2 * shape.width * shape.ffn_width
-    return MULTIPLY_ADD * work.patches * numbers * shape.layers
+def _blocks(dims: Dims, work: Work) -> int:
+    numbers = sum(out * into for out, into in vision_linears(dims))
+    return MULTIPLY_ADD * work.vision_tokens * numbers * dims.patch_attention.layers
 
 
-def _patch_attention(shape: VisionShape, work: Work) -> int:
-    return ATTENTION * work.patch_pairs * shape.width * shape.layers
+def _patch_attention(dims: Dims, work: Work) -> int:
+    patching = dims.patch_attention
+    pairs = patching.full * work.patch_pairs + patching.windowed * work.window_pairs
+    return ATTENTION * pairs * dims.shapes.vision.width
