@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS = (
-    option("--adapter", type=click.Path(path_type=Path), metavar="DIR", key="option.adapter"),
+    option("--revision", metavar="NAME", key="option.revision"),
+    option("--adapter", metavar="DIR", key="option.adapter"),
     option("--system", metavar="TEXT", key="option.system"),
     option(
         "--max-new-tokens", type=int, default=256, show_default=True, key="option.max_new_tokens"
@@ -37,12 +38,16 @@ def asking_options(function: F) -> F:
     return function
 
 
-def open_model(screen: Screen, source: str, adapter: Path | None) -> Model:
-    """Open a model, and say what was decided about it."""
-    from manako.verbs.run import load
+def open_model(
+    screen: Screen, source: str, adapter: str | None, revision: str | None = None
+) -> Model:
+    """Open a model, with a bar while it is downloaded, and say what was decided about it."""
+    from manako.verbs.run import bring, load
 
+    with screen.bar("model.download", model=source) as bar:
+        folder = bring(source, revision, progress=bar)
     with screen.working("model.working"):
-        model = load(source, adapter=adapter)
+        model = load(folder, adapter=adapter)
     for note in model.notes:
         screen.err.print(note, style="dim", soft_wrap=True)
     return model

@@ -99,7 +99,10 @@ class PartSetting:
 class Recipe:
     """One training run.
 
-    model: folder of the checkpoint to start from, or `mini`, which ships with Manako.
+    model: folder of the checkpoint to start from, a name on the Hub (`org/name`), or `mini`, which
+        ships with Manako.
+    model_revision: branch, tag or commit of a model on the Hub; without one, `main`. A run's own
+        recipe names the commit.
     data: the data sets to train on, in canonical form.
     output_dir: folder of the run; a run that lies there goes on.
     stages: shares of the steps with weights of their own, one after another; without stages the
@@ -151,6 +154,7 @@ class Recipe:
     model: str
     data: tuple[Source, ...]
     output_dir: str
+    model_revision: str | None = None
     stages: tuple[Stage, ...] = ()
     method: Method = "full"
     train: Mapping[str, str] = field(

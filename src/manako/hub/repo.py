@@ -88,7 +88,7 @@ def resolve(
     revision = revision or "main"
     _check_names(repo_id, revision)
     if hub.is_offline:
-        return _resolve_cached(hub, repo_id, revision, kind)
+        return resolve_cached(hub, repo_id, revision, kind)
     what = page_of(repo_id, kind)
     facts = _facts(hub, repo_id, revision, kind, what)
     commit = _commit_of(facts, revision, what)
@@ -236,7 +236,8 @@ def _check_siblings(facts: Mapping[str, Any], files: Mapping[str, RemoteFile], w
         )
 
 
-def _resolve_cached(hub: Hub, repo_id: str, revision: str, kind: Kind) -> Repo:
+def resolve_cached(hub: Hub, repo_id: str, revision: str, kind: Kind) -> Repo:
+    """The repository as the cache knows it, without a question. Raises `HubUnreachableError`."""
     commit = cache.commit_of(hub, repo_id, kind, revision)
     if commit is not None and not COMMIT.fullmatch(commit):
         commit = None

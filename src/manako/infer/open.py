@@ -15,6 +15,8 @@ from manako.infer.source import CONFIG, find_model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from manako.hub.files import Progress
+
 __all__ = ["Model", "open_model"]
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -49,30 +51,29 @@ def open_model(
     adapter: str | Path | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    progress: Progress | None = None,
 ) -> Model:
     """Open a model for asking.
 
     source: a checkpoint folder; a run folder (its newest whole checkpoint; a LoRA run opens on
-        its base); a checkpoint inside a run; an adapter folder (opens on its base); or the name of
-        a shipped model (`mini`).
-    adapter: a folder with an adapter for the model, or a LoRA run.
+        its base); a checkpoint inside a run; an adapter folder (opens on its base); a name on the
+        Hub (`org/name`), whose files are brought into the cache; or the name of a shipped model
+        (`mini`). What exists as a folder is never looked for on the Hub.
+    revision: branch, tag or commit of a model on the Hub; `main` where none is given.
+    adapter: a folder with an adapter for the model, a LoRA run, or a name on the Hub.
     device: `cpu`, `cuda`, `cuda:1`, `mps`; by default the best that is there.
     dtype: `float32`, `bfloat16` or `float16`; by default the checkpoint's own on CUDA, and float32
         elsewhere.
+    progress: is told (bytes so far, bytes in all) of a download.
 
     Of generation_config.json the end-of-turn tokens and `repetition_penalty` count; its drawing
     settings (`temperature`, `top_p`, `top_k`, `do_sample`) do not: they are the caller's.
 
     Raises `MissingFileError`, `CheckpointError`, `AdapterError` (keys that match nothing are
-    listed; an adapter that changes nothing is refused), `InputError` for a device or dtype, and
-    `NotInThisVersion`.
+    listed; an adapter that changes nothing is refused), `InputError` for a device or dtype,
+    `HubError` for what the Hub does not give, and `NotInThisVersion`.
     """
-    if revision is not None:
-        raise NotInThisVersion(
-            f"revision {revision!r}: models from the Hub are not in this version",
-            next_step="download the revision and give its folder",
-        )
-    named = find_model(source, adapter=adapter)
+    named = find_model(source, revision=revision, adapter=adapter, progress=progress)
     family = family_of(named.folder)
     penalty = _repetition_penalty(named.folder)
     where = _device(device)

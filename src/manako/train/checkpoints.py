@@ -22,6 +22,7 @@ from torch import Tensor
 from manako.core.errors import InputError, ResumeError
 from manako.core.files import atomic_folder, read_json, write_json
 from manako.core.recipe import Recipe
+from manako.hub.models import origin_of
 from manako.nn import adapters
 from manako.nn.checkpoint import read_tensors, save_model, write_tensors
 from manako.train.optimizers import restore_state, state_tensors
@@ -153,8 +154,11 @@ def other_setting(progress: Progress, setting: Mapping[str, Any]) -> list[str]:
 
 
 def _comparable(values: Mapping[str, Any], name: str) -> Any:
-    """Paths of data may change; what lies there is compared by the loader's fingerprint."""
+    """Paths of data may change; what lies there is compared by the loader's fingerprint. A model
+    of the Hub is its name and commit, in whichever cache it lies."""
     value = values.get(name)
+    if name == "model":
+        return origin_of(str(value)) or value
     if name != "data" or not value:
         return value
     return [{key: item for key, item in source.items() if key != "path"} for source in value]

@@ -21,6 +21,7 @@ import torch
 from manako.core.errors import ManakoError, ResumeError
 from manako.core.files import write_error
 from manako.data.order import key_of
+from manako.infer.source import with_model_name
 from manako.nn.batch import make_batch
 from manako.train import checkpoints
 from manako.train.memory import memory_bytes, peak_memory_bytes
@@ -92,7 +93,7 @@ def _open_and_train(
     except StopNow as asked:
         ranks.leave(asked)
         return _stopped_before(recipe, folder, before)
-    folder.write_recipe(recipe.to_yaml())
+    folder.write_recipe(with_model_name(recipe).to_yaml())
     folder.write_state("running", step=run.step, total_steps=run.total_steps)
     return _train(run, stop)
 

@@ -9,22 +9,39 @@ from typing import TYPE_CHECKING, Any
 from manako.core.conversation import Conversation, Message, Part, Text
 
 if TYPE_CHECKING:
+    from manako.hub.files import Progress
     from manako.infer.open import Model
     from manako.infer.reply import Reply
 
 
 def load(
-    source: str | Path, revision: str | None = None, adapter: str | Path | None = None
+    source: str | Path,
+    revision: str | None = None,
+    adapter: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> Model:
-    """Open a model: a checkpoint folder, a run, or a name that ships with Manako (`mini`).
+    """Open a model: a checkpoint folder, a run, a name on the Hub (`org/name`), or one that ships
+    with Manako (`mini`).
 
-    `adapter` is a folder with adapter weights for the model. Raises `MissingFileError` when there
-    is no such folder, `CheckpointError` when it is no checkpoint of a known family, `AdapterError`
-    when the adapter does not fit; more is said at `infer.open.open_model`.
+    `revision` is a branch, tag or commit on the Hub; `adapter` a folder, or a name on the Hub, with
+    adapter weights for the model; `progress` is told (bytes so far, bytes in all) of a download.
+    Raises `MissingFileError` when there is no such folder, `CheckpointError` when it is no
+    checkpoint of a known family, `AdapterError` when the adapter does not fit, `HubError` when the
+    Hub does not give it; more is said at `infer.open.open_model`.
     """
     from manako.infer.open import open_model
 
-    return open_model(source, revision=revision, adapter=adapter)
+    return open_model(source, revision=revision, adapter=adapter, progress=progress)
+
+
+def bring(
+    source: str | Path, revision: str | None = None, *, progress: Progress | None = None
+) -> str | Path:
+    """A name on the Hub as its folder in the cache, brought there first; anything else as it is."""
+    from manako.infer.source import brought
+
+    return brought(source, revision, progress=progress)
 
 
 def generate(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,10 +29,15 @@ PROMPT = "> "
 @click.argument("model", metavar="MODEL")
 @asking_options
 def chat(
-    screen: Screen, model: str, adapter: Path | None, system: str | None, **settings: Any
+    screen: Screen,
+    model: str,
+    revision: str | None,
+    adapter: str | None,
+    system: str | None,
+    **settings: Any,
 ) -> None:
     """Talk until the input ends or says /quit. With `--json`, one object per answer."""
-    opened = open_model(screen, model, adapter)
+    opened = open_model(screen, model, adapter, revision)
     screen.note("chat.hello", model=model)
     Talk(screen, opened.start_chat(system=system), settings).run()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,13 +32,14 @@ def generate(
     screen: Screen,
     model: str,
     parts: tuple[str, ...],
-    adapter: Path | None,
+    revision: str | None,
+    adapter: str | None,
     system: str | None,
     **settings: Any,
 ) -> None:
     """Ask a model once; the answer appears as it is written."""
     prompt = parts_of_arguments(parts)
-    opened = open_model(screen, model, adapter)
+    opened = open_model(screen, model, adapter, revision)
     reply = _ask(screen, opened, prompt, system, settings)
     if screen.is_json:
         screen.print_json(as_dict(reply))

@@ -27,9 +27,13 @@ TEXTS: Mapping[str, tuple[str, str]] = {
             "/image PATH puts one before the next line. /reset forgets, /quit ends."
         ),
     ),
+    "option.revision": (
+        "Hub にあるモデルのブランチ、タグ、またはコミット。",
+        "Branch, tag or commit of a model on the Hub.",
+    ),
     "option.adapter": (
-        "モデルに重ねるアダプターのフォルダー。",
-        "Folder of an adapter for the model.",
+        "モデルに重ねるアダプターのフォルダー、または Hub での名前。",
+        "Folder of an adapter for the model, or its name on the Hub.",
     ),
     "option.system": ("はじめに与えるシステムの文。", "A system text to begin with."),
     "option.max_new_tokens": ("答えの長さの上限（トークン）。", "Longest answer, in tokens."),
@@ -46,6 +50,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "この文字列が出たら止める。何度でも指定できる。",
         "End the answer at this string; may be repeated.",
     ),
+    "model.download": ("{model} をダウンロードしています", "downloading {model}"),
     "model.working": ("モデルを開いています", "opening the model"),
     "generate.working": ("考えています", "thinking"),
     "generate.length": (

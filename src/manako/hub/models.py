@@ -1,0 +1,102 @@
+"""A model of the Hub as a folder in the cache: small files first, then the weights they name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manako.core.errors import CheckpointError
+from manako.hub import cache
+from manako.hub.client import Hub, open_hub
+from manako.hub.files import Progress, fetch
+from manako.hub.repo import COMMIT, Repo, resolve, resolve_cached
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+"""Configuration, tokenizer and template."""
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_model.safetensors"
+CONFIG = "config.json"
+SNAPSHOT = re.compile(
+    r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})"
+)
+
+
+def fetch_model(
+    repo_id: str,
+    revision: str | None = None,
+    *,
+    hub: Hub | None = None,
+    check: Callable[[Path], object] = lambda folder: None,
+    progress: Progress | None = None,
+) -> Path:
+    """The folder in the cache that holds a model, or an adapter, whole and checked.
+
+    A commit whose files all lie in the cache is not asked for again. check: is handed the folder
+    when its small files are there, and may refuse it before weights are fetched. Raises
+    `CheckpointError` where the repository has no weights that could be read, and what `resolve`
+    and `fetch` raise.
+    """
+    hub = hub or open_hub()
+    repo = _known(hub, repo_id, revision) or resolve(repo_id, revision, hub=hub)
+    small = [path for path in repo.files if "/" not in path]
+    folder = fetch(repo, SMALL) if small else cache.snapshot_of(repo)
+    check(folder)
+    return fetch(repo, _weights(repo, folder), progress=progress)
+
+
+def origin_of(folder: str | Path) -> tuple[str, str] | None:
+    """(`org/name`, commit) of a folder in the cache of this or another machine; None elsewhere."""
+    found = SNAPSHOT.search(Path(folder).as_posix())
+    return (f"{found['owner']}/{found['name']}", found["commit"]) if found else None
+
+
+def _known(hub: Hub, repo_id: str, revision: str | None) -> Repo | None:
+    """A commit as the cache knows it, where each file that a model needs is there already."""
+    if revision is None or not COMMIT.fullmatch(revision):
+        return None
+    if cache.read_list(hub, repo_id, "model", revision) is None:
+        return None
+    repo = resolve_cached(hub, repo_id, revision, "model")
+    snapshot = cache.snapshot_of(repo)
+    needed = [path for path in repo.files if "/" not in path and path.endswith(".json")]
+    if not all((snapshot / path).is_file() for path in needed):
+        return None
+    return repo if all((snapshot / name).is_file() for name in _weights(repo, snapshot)) else None
+
+
+def _weights(repo: Repo, folder: Path) -> Sequence[str]:
+    """Names of the files that hold the weights."""
+    if INDEX in repo.files:
+        return sorted(set(_index(folder / INDEX).values()))
+    for name in (WEIGHTS, ADAPTER):
+        if name in repo.files:
+            return [name]
+    raise CheckpointError(
+        f"{repo.page} at {repo.commit[:12]} has no {WEIGHTS} and no {INDEX}; {_instead(repo)}",
+        next_step=f"look for a revision with safetensors: {repo.hub.endpoint}/{repo.page}",
+    )
+
+
+def _index(file: Path) -> dict[str, str]:
+    try:
+        found: Any = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
+        return {str(tensor): str(name) for tensor, name in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: no index of weights: {error!r}") from error
+
+
+def _instead(repo: Repo) -> str:
+    """What there is in place of readable weights."""
+    kinds = {Path(path).suffix for path in repo.files}
+    if kinds & {".bin", ".pt", ".pth"}:
+        return "only pickled weights, which are never read"
+    if ".gguf" in kinds:
+        return "only GGUF, which other runtimes read"
+    return "its weights lie in folders" if ".safetensors" in kinds else "it holds no weights"
