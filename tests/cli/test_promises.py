@@ -46,10 +46,10 @@ PROMISED = {
     "manako runs list": "FOLDER --help --json --lang",
     "manako runs attach": "RUN --help --json --lang",
     "manako runs stop": "RUN --help --json --lang",
-    "manako generate": "MODEL PARTS --adapter --help --json --lang --max-new-tokens --seed --stop "
+    "manako generate": "MODEL PARTS --adapter --help --json --lang --max-new-tokens "
+    "--revision --seed --stop --system --temperature --top-p",
+    "manako chat": "MODEL --adapter --help --json --lang --max-new-tokens --revision --seed --stop "
     "--system --temperature --top-p",
-    "manako chat": "MODEL --adapter --help --json --lang --max-new-tokens --seed --stop --system "
-    "--temperature --top-p",
     "manako export": "RUN --help --json --lang --out --to",
     "manako verify": "MODEL --help --json --lang --law",
 }

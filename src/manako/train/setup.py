@@ -244,7 +244,8 @@ def _model_folder(recipe: Recipe) -> Path:
     if not folder.is_dir():
         raise MissingFileError(
             f"model: no such folder: {recipe.model}",
-            next_step="give the folder of a checkpoint; models by Hub id are not in this version",
+            next_step="give the folder of a checkpoint; a name on the Hub (org/name) is brought by "
+            "manako.train and `manako train`",
         )
     return folder.resolve()  # an adapter names its base, and may be opened from anywhere
 
