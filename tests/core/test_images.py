@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import subprocess
 import sys
@@ -214,3 +215,20 @@ def test_every_kind_is_known_in_a_fresh_process(kind: str) -> None:
         check=True,
     )
     assert done.stdout.split() == [b"7", b"4"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
+def test_pixels_read_from_pillows_memory_are_those_of_a_copy(mode: str) -> None:
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    data = encoded(noise(37, 23).convert(mode), kind)
+    pixels = decode_rgb(data)
+    gc.collect()
+    assert np.array_equal(pixels, np.array(Pillow.open(io.BytesIO(data)).convert("RGB")))
+    assert pixels.shape == (23, 37, 3)
+    assert pixels.flags.writeable
+
+
+def test_a_picture_that_pillow_holds_in_pieces_is_copied() -> None:
+    picture = noise(2100, 2100)  # 17.6 MB at four bytes per pixel; a piece has at most 16
+    data = encoded(picture, "BMP")
+    assert np.array_equal(decode_rgb(data), np.array(picture))

@@ -25,8 +25,11 @@ def test_resized_pixels_equal_those_from_planes(
     pixels = noise(*size)
     planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
     expected = functional.interpolate(planes, size=to, mode=mode, antialias=True)
-    found = resize_torch_aa(pixels, to[1], to[0], mode=mode)
-    assert np.array_equal(found.transpose(2, 0, 1), expected[0].numpy())
+    four = np.concatenate([pixels, np.full((*size, 1), 255, np.uint8)], axis=2)
+    others = np.concatenate([pixels, pixels], axis=2)  # a view of these is no picture of four
+    for shown in (pixels, four[:, :, :3], others[:, :, :3]):
+        found = resize_torch_aa(shown, to[1], to[0], mode=mode)
+        assert np.array_equal(found.transpose(2, 0, 1), expected[0].numpy())
 
 
 @pytest.mark.parametrize("rows", [1, STRIP_TOKENS, STRIP_TOKENS * 2 + 1])

@@ -5,6 +5,7 @@ The header is read before any pixel is decoded, so a decompression bomb is refus
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import warnings
@@ -48,21 +49,20 @@ def read_size(data: bytes, *, name: str = "") -> tuple[int, int]:
 
 
 def decode_rgb(data: bytes, *, name: str = "") -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Pixels as uint8 [height, width, 3], upright.
+    """Pixels as uint8 [height, width, 3], upright; often a view of Pillow's four bytes per pixel.
 
     EXIF orientation is applied; transparency is composed onto white (a transparent page is
     paper, not ink); 16-bit grey keeps its upper 8 bits. Raises `ImageError` when the data is
     corrupt, cut short, beyond the ceilings, or of a depth without a fixed white (32-bit integers
     and floats).
     """
-    import numpy as np
     from PIL import ImageOps
 
     with _open(data, name) as picture:
         try:
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
-            return np.array(_to_rgb(picture), dtype=np.uint8)
+            return _pixels_of(_to_rgb(picture))
         except (MemoryError, ImageError):
             raise
         except Exception as error:  # as above
@@ -172,3 +172,30 @@ def _to_rgb(picture: PillowImage) -> PillowImage:
         paper = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(paper, rgba).convert("RGB")
     return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
+
+
+class _Shared:
+    """A picture's memory as numpy reads it; arrays of it keep this, and so the memory, alive."""
+
+    def __init__(self, picture: PillowImage) -> None:
+        import pyarrow as pa
+
+        self.values = pa.array(picture).values
+        channels = len(self.values) // (picture.height * picture.width)
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (picture.height, picture.width, channels),
+            "typestr": "|u1",
+            "data": (self.values.buffers()[1].address + self.values.offset, False),
+        }
+
+
+def _pixels_of(picture: PillowImage) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Without a copy where Pillow (11.3) hands out its memory; it does not for large pictures,
+    which it holds in several pieces."""
+    import numpy as np
+
+    if hasattr(picture, "__arrow_c_array__"):
+        with contextlib.suppress(ValueError):
+            return np.asarray(_Shared(picture))[:, :, :3]
+    return np.array(picture, dtype=np.uint8)

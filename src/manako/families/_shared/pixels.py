@@ -26,11 +26,26 @@ def resize_torch_aa(pixels_HWC: Uint8, width: int, height: int, *, mode: str = "
     from torch.nn import functional
 
     # With the batch axis first, torch sees channels last: same bytes, in half the time.
-    picture = torch.from_numpy(np.ascontiguousarray(pixels_HWC))[None].permute(0, 3, 1, 2)
+    picture = torch.from_numpy(_whole_pixels(pixels_HWC))[None].permute(0, 3, 1, 2)
     resized = functional.interpolate(
         picture, size=(height, width), mode=mode, antialias=True, align_corners=False
     )
-    return resized.squeeze(0).permute(1, 2, 0).numpy()
+    return resized.squeeze(0).permute(1, 2, 0).numpy()[:, :, :3]
+
+
+def _whole_pixels(pixels_HWC: Uint8) -> Uint8:
+    """Contiguous [H, W, 3], or the [H, W, 4] that it is a view of: torch's kernel works on four
+    channels and would put three into four first."""
+    base = pixels_HWC.base
+    if (
+        isinstance(base, np.ndarray)
+        and base.shape == (*pixels_HWC.shape[:2], 4)
+        and base.flags.c_contiguous
+        and base.ctypes.data == pixels_HWC.ctypes.data
+        and base.strides == pixels_HWC.strides
+    ):
+        return base
+    return np.ascontiguousarray(pixels_HWC)
 
 
 def cut_patches(pixels_HWC: Uint8, *, patch: int, merge: int) -> NDArray[Any]:
