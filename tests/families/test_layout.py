@@ -26,6 +26,15 @@ FORGETS = (
 )
 """The prompt leaves all turns but the last out."""
 
+MOVES_SYSTEM = (
+    "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n"
+    "{% if loop.last and m.role == 'user' and messages[0].role == 'system' %}"
+    "{{ messages[0].content[0].text }}\n\n{% endif %}"
+    "{% for p in m.content %}{{ p.text }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Mistral's: the system text stands before the last question, until it is answered."""
+
 
 def opened(tiny_qwen: Path, folder: Path, template: str) -> Processor:
     shutil.copytree(tiny_qwen, folder)
@@ -61,3 +70,27 @@ def test_a_prompt_that_leaves_earlier_words_out_is_refused(tiny_qwen: Path, tmp_
     with pytest.raises(RowError, match=r"leaves out words|changes the words") as caught:
         processor.encode(talk("question one", "answer one", "question two", "answer two"))
     assert caught.value.reason == "template_changes_words"
+
+
+def test_a_system_text_that_only_the_prompt_shows_is_in_the_training_example(
+    tiny_qwen: Path, tmp_path: Path
+) -> None:
+    processor = opened(tiny_qwen, tmp_path / "moves", MOVES_SYSTEM)
+    row = talk("question one", "answer one", "question two", "answer two")
+    row = Conversation((Message("system", "be brief"), *row.messages), id="row")
+    example = processor.encode(row)
+    assert example.notes == ("last answer spliced",)
+    shown = "".join(processor.token_texts(example.input_ids.tolist()))
+    assert shown.index("answer one") < shown.index("be brief\n\nquestion two")
+    runs = processor.token_texts(example.input_ids[example.trained].tolist())
+    assert "".join(runs) == "answer one<|im_end|>answer two<|im_end|>"
+
+
+def test_a_system_text_that_nothing_shows_is_refused(tiny_qwen: Path, tmp_path: Path) -> None:
+    processor = opened(tiny_qwen, tmp_path / "moves", MOVES_SYSTEM)
+    asked = Message("user", "question")
+    answer = Message("assistant", "answer", train=False)
+    trained = Message("assistant", "first")
+    row = Conversation((Message("system", "be brief"), asked, trained, asked, answer), id="row")
+    with pytest.raises(RowError, match="leaves the words out of turn 0"):
+        processor.encode(row)

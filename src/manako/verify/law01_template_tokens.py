@@ -26,6 +26,30 @@ def _check(subject: Subject) -> str:
 
 def _compare(subject: Subject, tokenizer: Any, conversation: Conversation, *, prompt: bool) -> int:
     processor: Any = subject.processor
+    image_texts = processor.image_texts(conversation)
+    layout = processor.maker.prompt if prompt else processor.maker.training
+    ours = layout(conversation, image_texts)
+    text = _rendered(processor, tokenizer, conversation, prompt=prompt)
+    if "last answer spliced" in ours.notes:
+        text = _spliced(processor, tokenizer, conversation, text)
+    text = processor.maker.written(text, image_texts)
+    # As every processor of `transformers` does: the beginning of text is not written twice.
+    starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    reference = tokenizer(text, add_special_tokens=not starts)["input_ids"]
+    place = next(
+        (i for i, (a, b) in enumerate(zip(ours.ids, reference, strict=False)) if a != b),
+        min(len(ours.ids), len(reference)),
+    )
+    demand(
+        list(ours.ids) == reference,
+        f"{conversation.id}: token {place} is {list(ours.ids)[place : place + 1]}, the checkpoint's own "
+        f"template and tokenizer give {reference[place : place + 1]}",
+        next_step="compare tokenizer.json with tokenizer_config.json: they may be of two revisions",
+    )
+    return len(ours.ids)
+
+
+def _rendered(processor: Any, tokenizer: Any, conversation: Conversation, *, prompt: bool) -> str:
     renderer = processor.maker.renderer
     text = tokenizer.apply_chat_template(
         [_as_transformers(renderer, message) for message in conversation.messages],
@@ -34,24 +58,16 @@ def _compare(subject: Subject, tokenizer: Any, conversation: Conversation, *, pr
         tokenize=False,
         **renderer.options(conversation),
     )
-    image_texts = processor.image_texts(conversation)
-    text = processor.maker.written(text, image_texts)
-    # As every processor of `transformers` does: the beginning of text is not written twice.
-    starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    reference = tokenizer(text, add_special_tokens=not starts)["input_ids"]
-    layout = processor.maker.prompt if prompt else processor.maker.training
-    ours = list(layout(conversation, image_texts).ids)
-    place = next(
-        (i for i, (a, b) in enumerate(zip(ours, reference, strict=False)) if a != b),
-        min(len(ours), len(reference)),
-    )
-    demand(
-        ours == reference,
-        f"{conversation.id}: token {place} is {ours[place : place + 1]}, the checkpoint's own "
-        f"template and tokenizer give {reference[place : place + 1]}",
-        next_step="compare tokenizer.json with tokenizer_config.json: they may be of two revisions",
-    )
-    return len(ours)
+    return str(text)
+
+
+def _spliced(processor: Any, tokenizer: Any, conversation: Conversation, text: str) -> str:
+    """The prompt of the last answer, then `text` from that answer on: where a template does not
+    write history as it asks, the model is trained on what it will be asked."""
+    asked = Conversation(conversation.messages[:-1], id=conversation.id)
+    answer = conversation.messages[-1].text.strip()
+    prompt = _rendered(processor, tokenizer, asked, prompt=True)
+    return prompt + text[text.rindex(answer) :]
 
 
 def _as_transformers(renderer: Any, message: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from manako.core.conversation import Conversation
 from manako.core.errors import RowError
-from manako.families._shared.render import Renderer, Rendering, Word
+from manako.families._shared.render import Renderer, Rendering, Word, refuse_lost
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -176,6 +176,13 @@ class LayoutMaker:
             done += [before, image_text if mark else ""]
         return "".join([*done, text])
 
+    def literal_tokens(self, text: str) -> int:
+        """How many tokens `text` is where the template writes it: control tokens count as such."""
+        items = self._skeleton_of(_Flat([text]), [], ()).items[len(self._start[0]) :]
+        return sum(
+            1 if isinstance(item, _Control) else len(self._encode(item, ())[0]) for item in items
+        )
+
     def _flat(self, rendering: Rendering, image_texts: Sequence[str]) -> _Flat:
         """Marks of contents are single characters here, so only the template's own marks of
         pictures are replaced."""
@@ -189,7 +196,7 @@ class LayoutMaker:
         return ids, self.tokenizer.decode(ids) if ids else ""
 
     def _training(self, conversation: Conversation, image_texts: tuple[str, ...]) -> Layout:
-        rendering = self.renderer.render(conversation)
+        rendering = self.renderer.render(conversation, may_lose=True)
         flags = tuple(message.is_trained for message in conversation.messages)
         skeleton = _kept(
             self._skeletons,
@@ -204,25 +211,35 @@ class LayoutMaker:
     ) -> _Skeleton:
         """Where control tokens, words and trained regions stand: the same for every conversation
         of this shape. The last answer's prompt is proved here, with this conversation's words."""
-        flat = self._flat(rendering, image_texts)
-        notes = rendering.notes
+        flat, notes = self._joined(conversation, rendering, image_texts)
+        refuse_lost(conversation, rendering, set(flat.marks.values()))
         regions: list[tuple[int, int]] = []
-        last = len(conversation.messages) - 1
         for index, message in enumerate(conversation.messages):
             if not message.is_trained:
                 continue
             prompt = self.renderer.prompt_before(conversation, rendering, index)
             asked = self._flat(prompt, image_texts).text
-            if index == last:
-                self.renderer.prove_prompt(conversation, index, prompt)
-                if not flat.text.startswith(asked):
-                    flat = _spliced(conversation, rendering, flat, asked)
-                    notes = (*notes, "last answer spliced")
             marks = _marks_of_turn(conversation, rendering, flat, index)
             is_prefix = flat.text.startswith(asked) and len(asked) <= marks[0]
             start = len(asked) if is_prefix else marks[0]
             regions.append((start, self._answer_end(conversation, flat, marks[-1], index)))
         return self._skeleton_of(flat, regions, notes)
+
+    def _joined(
+        self, conversation: Conversation, rendering: Rendering, image_texts: tuple[str, ...]
+    ) -> tuple[_Flat, tuple[str, ...]]:
+        """The whole text, beginning with the prompt of the last answer, where that is trained."""
+        flat = self._flat(rendering, image_texts)
+        last = len(conversation.messages) - 1
+        if not conversation.messages[last].is_trained:
+            return flat, rendering.notes
+        prompt = self.renderer.prompt_before(conversation, rendering, last)
+        self.renderer.prove_prompt(conversation, last, prompt)
+        asked = self._flat(prompt, image_texts).text
+        if flat.text.startswith(asked):
+            return flat, rendering.notes
+        flat = _spliced(conversation, rendering, flat, asked)
+        return flat, (*rendering.notes, "last answer spliced")
 
     def _answer_end(
         self, conversation: Conversation, flat: _Flat, last_word: int, index: int

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +78,16 @@ class Rendering:
         return [span for span in self.spans if span.message == index]
 
     @property
+    def shown(self) -> frozenset[int]:
+        """Numbers of the words that the template wrote."""
+        return frozenset(piece for piece in self.pieces if isinstance(piece, int))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the template left out, by name."""
-        shown = sum(1 for piece in self.pieces if isinstance(piece, int))
-        return ("thinking left out by the template",) if shown < len(self.words) else ()
+        left_out = set(range(len(self.words))) - self.shown
+        is_thinking = any(self.words[number].may_vanish for number in left_out)
+        return ("thinking left out by the template",) if is_thinking else ()
 
 
 @dataclass(frozen=True)
@@ -111,22 +117,31 @@ class Renderer:
             return {}
         return {THINKING_SWITCH: any(_thinks(message) for message in conversation.messages)}
 
-    def render(self, conversation: Conversation, *, prompt: bool = False) -> Rendering:
+    def render(
+        self, conversation: Conversation, *, prompt: bool = False, may_lose: bool = False
+    ) -> Rendering:
         """The conversation's text with its words' places; with `prompt`, the answer's head too.
 
-        Raises `RowError` when the template changes the words, `TemplateError` when it fails.
+        may_lose: words that the template leaves out here may stand in the prompt of the last
+        answer (Mistral's system text does); `refuse_lost` then decides. Raises `RowError` when the
+        template changes the words, `TemplateError` when it fails.
         """
         options = self.options(conversation)
         base = _unused_base(conversation)
         plain = [self._message(m.role, _contents(m)) for m in conversation.messages]
         text = self.template.render(plain, add_generation_prompt=prompt, **options)
         refusal: Rendering | RowError | None = None
+        losing: list[Rendering] = []
         for cut_tags in (True, False):
             way = _Way(base, cut_tags, tuple(options.items()))
             rendering = self._marked(conversation, way, prompt=prompt)
-            refusal = _lost_word(conversation, rendering) or rendering
-            if rendering is refusal and rendering.text == text:
-                return rendering
+            refusal = _lost_word(conversation, rendering, rendering.shown) or rendering
+            if rendering.text == text:
+                if rendering is refusal:
+                    return rendering
+                losing.append(rendering)
+        if may_lose and losing:
+            return losing[0]
         raise _changed(conversation, text, refusal)
 
     def prompt_before(
@@ -297,8 +312,15 @@ def _check_marks(
         raise _refusal(conversation, words[repeated], "repeats the words")
 
 
-def _lost_word(conversation: Conversation, rendering: Rendering) -> RowError | None:
-    shown = {piece for piece in rendering.pieces if isinstance(piece, int)}
+def refuse_lost(conversation: Conversation, rendering: Rendering, shown: Set[int]) -> None:
+    """Raise `RowError` where words of `rendering`, thinking aside, are not among those shown."""
+    if lost := _lost_word(conversation, rendering, shown):
+        raise lost
+
+
+def _lost_word(
+    conversation: Conversation, rendering: Rendering, shown: Set[int]
+) -> RowError | None:
     for number, word in enumerate(rendering.words):
         if number not in shown and not word.may_vanish:
             return _refusal(conversation, word, "leaves the words out")
