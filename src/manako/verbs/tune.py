@@ -28,6 +28,7 @@ from manako.verbs.exits import Exit, exit_of
 from manako.verbs.runs import LOG, PROCESS, START, hold, is_held
 
 if TYPE_CHECKING:
+    from manako.hub.files import Progress
     from manako.train.outcome import Outcome
     from manako.train.ranks import Ranks
 
@@ -74,16 +75,16 @@ def rank_of_launcher() -> int | None:
     return place.rank if place else None
 
 
-def start_training(recipe: Recipe) -> bool:
+def start_training(recipe: Recipe, *, progress: Progress | None = None) -> bool:
     """Train in a process of its own, in a session of its own, that no closed terminal reaches.
 
-    False where a process trains by this very recipe already: there is nothing to start. Raises
+    progress: is told (bytes so far, bytes in all) where the model is downloaded first. False where a process trains by this very recipe already: there is nothing to start. Raises
     `InputError` when a run by another recipe goes on there, and what can be refused without a
     framework: a model or data set that is none.
     """
     from manako.infer.source import with_model_folder
 
-    recipe, folder = with_model_folder(recipe), Path(recipe.output_dir)
+    recipe, folder = with_model_folder(recipe, progress), Path(recipe.output_dir)
     _look_first(recipe)
     if is_held(folder) and _started_with(folder) == recipe.to_yaml():
         return False

@@ -57,23 +57,27 @@ def _train_apart(screen: Screen, recipe: Recipe, again: str) -> None:
     from manako.verbs.tune import start_training
 
     folder = Path(recipe.output_dir)
-    is_new = start_training(recipe)
+    with screen.bar("model.download", model=recipe.model) as bar:
+        is_new = start_training(recipe, progress=bar)
     screen.note("train.started" if is_new else "train.goes_on", folder=folder)
     finish(screen, watch_and_stop(screen, folder), command=again)
 
 
 def _train_here(screen: Screen, recipe: Recipe, again: str, *, launched: bool = False) -> None:
+    from manako.cli.watching import say_speed
     from manako.verbs.runs import read_run
     from manako.verbs.tune import train
 
     with _last_words() if launched else contextlib.nullcontext():
         outcome = train(recipe, listener=_Lines(screen))
+    run = read_run(outcome.folder)
     if screen.is_json:
-        screen.print_json(read_run(outcome.folder).as_dict())
+        screen.print_json(run.as_dict())
     if outcome.state == "stopped":
         key = "train.stopped" if outcome.checkpoint else "train.stopped_early"
         screen.show(key, step=outcome.step, total=outcome.total_steps, command=again)
         raise Ended(Exit.STOPPED)
+    say_speed(screen, run)
     screen.show(
         "train.finished",
         step=outcome.step,
