@@ -38,6 +38,14 @@ def test_everything_that_was_recorded_is_shown(folder):
         assert word in tiles
 
 
+def test_operations_stand_below_the_speed_where_they_are_known(folder):
+    assert "TFLOP" not in report(folder).one("dl", "tiles").text
+    with RecordWriter(folder / "record.jsonl", verb="train") as record:
+        record.write("step", step=31, tokens_per_second=905.0, tflops=395.6, mfu=0.4)
+    tiles = report(folder).one("dl", "tiles").text
+    assert "tokens/s, 396 TFLOP/s per device, 40.0% of its peak" in tiles
+
+
 def test_it_lands_beside_the_record_or_where_it_is_sent(folder, tmp_path):
     assert write_run_report(folder, lang="ja") == folder / "report.html"
     assert write_run_report(folder, lang="ja", out=tmp_path / "a" / "b.html").is_file()

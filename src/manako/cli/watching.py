@@ -90,6 +90,7 @@ def finish(screen: Screen, run: Run, *, command: str) -> None:
         screen.print_json(run.as_dict())
     if run.state == "finished":
         where = run.folder / (run.checkpoint or "")
+        say_speed(screen, run)
         screen.show("train.finished", step=run.step, checkpoint=where, folder=run.folder)
     elif run.state == "stopped":
         key = "train.stopped" if run.checkpoint else "train.stopped_early"
@@ -99,6 +100,19 @@ def finish(screen: Screen, run: Run, *, command: str) -> None:
         screen.note("train.killed", command=command)
         screen.err.print(log_tail(run.folder), soft_wrap=True)
         raise Ended(Exit.FAILED)
+
+
+def say_speed(screen: Screen, run: Run) -> None:
+    """How fast the last steps were; of operations only what is known."""
+    if run.tokens_per_second is None:
+        return
+    known = {"speed": run.tokens_per_second}
+    key = "train.speed"
+    if run.tflops is not None:
+        key, known["tflops"] = "train.speed.tflops", run.tflops
+    if run.mfu is not None:
+        key, known["share"] = "train.speed.mfu", 100 * run.mfu
+    screen.show(key, **known)
 
 
 def _say_failed(screen: Screen, run: Run, failure: Failure) -> NoReturn:

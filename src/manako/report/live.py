@@ -81,6 +81,8 @@ class Progress:
     state: str = ""
     losses: list[tuple[int, float]] = field(default_factory=list)
     speeds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    rates: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    shares: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
     step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
 
     def take(self, events: Iterable[Mapping[str, Any]]) -> None:
@@ -104,6 +106,10 @@ class Progress:
             self.losses.append((self.step, loss))
         if (speed := finite(event.get("tokens_per_second"))) is not None:
             self.speeds.append(speed)
+        if (rate := finite(event.get("tflops"))) is not None:
+            self.rates.append(rate)
+        if (share := finite(event.get("mfu"))) is not None:
+            self.shares.append(share)
         if (seconds := finite(event.get("seconds"))) is not None:
             self.step_seconds.append(seconds)
         self.pack_fill = _latest(event, "pack_fill", self.pack_fill)
@@ -118,6 +124,16 @@ class Progress:
     @property
     def tokens_per_second(self) -> float | None:
         return median(self.speeds) if self.speeds else None
+
+    @property
+    def tflops(self) -> float | None:
+        """10^12 operations per second of one device; None where they are not counted."""
+        return median(self.rates) if self.rates else None
+
+    @property
+    def mfu(self) -> float | None:
+        """Share of the device's peak; None where that is not known."""
+        return median(self.shares) if self.shares else None
 
     @property
     def seconds_left(self) -> float | None:

@@ -154,11 +154,21 @@ def _peak(event: Mapping[str, Any]) -> Any:
 
 
 def _speed(record: Record, t: Labels) -> Tile | None:
-    found = numbers(record.of_kind("step"), lambda event: event.get("tokens_per_second"))
-    speeds = [value for _, value in found if finite(value) is not None]
-    if not speeds:
+    speed = _median(record, "tokens_per_second")
+    if speed is None:
         return None
-    return Tile(t("speed"), f"{median(speeds):,.0f}", note=t("tokens_per_second"))
+    notes = [t("tokens_per_second")]
+    if (rate := _median(record, "tflops")) is not None:
+        notes.append(t("tflops_per_device", rate=f"{rate:.3g}"))
+    if (share := _median(record, "mfu")) is not None:
+        notes.append(t("share_of_peak", share=f"{100 * share:.1f}"))
+    return Tile(t("speed"), f"{speed:,.0f}", note=t("comma").join(notes))
+
+
+def _median(record: Record, name: str) -> float | None:
+    found = numbers(record.of_kind("step"), lambda event: event.get(name))
+    values = [value for _, value in found if finite(value) is not None]
+    return median(values) if values else None
 
 
 def _fill(record: Record, t: Labels) -> Tile | None:

@@ -115,6 +115,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "comma": ("、", ", "),
     "predicted_memory": ("予測 {size}", "predicted {size}"),
     "speed": ("速度", "Speed"),
+    "tflops_per_device": ("デバイスあたり {rate} TFLOP/s", "{rate} TFLOP/s per device"),
+    "share_of_peak": ("ピーク性能の {share}%", "{share}% of its peak"),
     "tokens_per_second": ("トークン/秒", "tokens/s"),
     "fill": ("パックの充填率", "Pack fill"),
     "trained_what": ("学習した部分", "What was trained"),

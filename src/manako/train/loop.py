@@ -100,7 +100,7 @@ def _open_and_train(
 
 def _train(run: Run, stop: StopRequest) -> Outcome:
     started = time.monotonic() - run.seconds_before
-    meter = Meter()
+    meter = Meter(run.operations, run.ranks)
     while True:
         is_new = run.step != run.restored_step  # else all of this was done before it was saved
         is_done = run.step == run.total_steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from manako.core.family import PartName
     from manako.data.step import Step
+    from manako.train.operations import Operations
+    from manako.train.ranks import Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +33,35 @@ class Measured:
 class Meter:
     """Collects steps, and gives the fields of one log line for all of them.
 
-    Numbers stay on the device until they are asked for: reading one waits for it.
+    Numbers stay on the device until they are asked for: reading one waits for it, and this wait is
+    time of the steps that were taken since the last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, operations: Operations, ranks: Ranks) -> None:
+        self._operations = operations
+        self._ranks = ranks
         self._steps: list[Measured] = []
         self._last: Measured | None = None
+        self._flops = 0
+        self._added_at: float | None = None
+        self._waited_seconds = 0.0
 
     def add(self, measured: Measured) -> None:
+        self._added_at = time.monotonic()
+        self._flops += self._operations.of(measured.step)
         self._steps.append(measured)
         self._last = measured
 
     def check(self) -> None:
         """Raise `ManakoError` where the last loss or gradient is no number."""
+        try:
+            self._check_last()
+        finally:
+            if self._added_at is not None:
+                self._waited_seconds += time.monotonic() - self._added_at
+                self._added_at = None
+
+    def _check_last(self) -> None:
         if self._last is None:
             return
         values = {"the loss": self._last.loss}
@@ -58,24 +77,32 @@ class Meter:
                 )
 
     def read(self) -> dict[str, Any]:
-        """Fields over the steps collected, then start anew.
+        """Fields over the steps collected, then start anew; all ranks read alike.
 
         The loss is the mean over their trained tokens; gradient norms are the last step's; seconds
-        are means per step, waiting for data included in `seconds`.
+        are means per step, waiting for data included in `seconds`. tflops: 10^12 operations per
+        second and device, where they can be counted; mfu: of its peak, where that is known.
         """
+        self.check()
         steps, self._steps = self._steps, []
         tokens = sum(each.step.tokens for each in steps)
         trained = sum(each.step.trained_tokens for each in steps)
         loss = sum(float(each.loss) * each.step.trained_tokens for each in steps)
         norms = {part: float(norm) for part, norm in steps[-1].grad_norms.items()}
-        seconds = sum(each.seconds for each in steps)
+        seconds = sum(each.seconds for each in steps) + self._waited_seconds
         wait = sum(each.data_wait_seconds for each in steps)
         return {
             "loss": loss / trained if trained else None,
             "grad_norms": norms,
             "trained_tokens": trained,
             "tokens_per_second": tokens / seconds,
+            **self._rates(seconds),
             "pack_fill": sum(each.step.fill for each in steps) / len(steps),
             "data_wait_seconds": wait / len(steps),
             "seconds": seconds / len(steps),
         }
+
+    def _rates(self, seconds: float) -> dict[str, float]:
+        (everywhere,) = self._ranks.sum([self._flops], "the operations of all ranks")
+        self._flops, self._waited_seconds = 0, 0.0
+        return self._operations.rates(everywhere / self._ranks.size, seconds)

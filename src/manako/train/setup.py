@@ -30,6 +30,7 @@ from manako.train.board import Board
 from manako.train.checkpoints import Progress, Trainee
 from manako.train.eight_bit import check_installed
 from manako.train.evaluation import Validation
+from manako.train.operations import Operations, open_operations
 from manako.train.optimizers import build_optimizers, describe
 from manako.train.parts import TrainedPart, prepare_parts, set_precision
 from manako.train.ranks import Ranks
@@ -71,6 +72,12 @@ class Run:
     def trained(self) -> dict[PartName, list[torch.nn.Parameter]]:
         """Parameters that are trained, per part."""
         return trained_by_part(self.trainee.model, self.trainee.family)
+
+    @cached_property
+    def operations(self) -> Operations:
+        """What counts the operations of its steps."""
+        trainee = self.trainee
+        return open_operations(trainee.model, trainee.family, self.recipe, self.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -219,6 +226,7 @@ def setup_fields(run: Run) -> dict[str, Any]:
         "pixel_rule": asdict(run.trainee.processor.pixel_rule),
         "total_steps": run.total_steps,
         "rows": run.loader.total_rows,
+        "operations": run.operations.described(),
         **run.setting,
     }
 

@@ -63,6 +63,9 @@ class Run:
     step: int = 0
     total_steps: int = 0
     loss: float | None = None
+    tokens_per_second: float | None = None
+    tflops: float | None = None
+    mfu: float | None = None
     seconds_left: float | None = None
     checkpoint: str | None = None
     pid: int | None = None
@@ -120,6 +123,9 @@ def read_run(folder: Path) -> Run:
         step=max(int(state.get("step") or 0), progress.step),
         total_steps=int(state.get("total_steps") or progress.total_steps),
         loss=progress.loss,
+        tokens_per_second=progress.tokens_per_second,
+        tflops=progress.tflops,
+        mfu=progress.mfu,
         seconds_left=progress.seconds_left if alive else None,
         checkpoint=state.get("checkpoint"),
         pid=(process.get("pid") or state.get("pid")) if alive else None,

@@ -61,6 +61,18 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "終わりました。{step:,} ステップ、重みは {checkpoint}。次は: manako view {folder}",
         "Finished after {step:,} steps; the weights are in {checkpoint}. Next: manako view {folder}",
     ),
+    "train.speed": (
+        "速度: {speed:,.0f} トークン/秒",
+        "Speed: {speed:,.0f} tokens/s",
+    ),
+    "train.speed.tflops": (
+        "速度: {speed:,.0f} トークン/秒、デバイスあたり {tflops:.3g} TFLOP/s",
+        "Speed: {speed:,.0f} tokens/s, {tflops:.3g} TFLOP/s per device",
+    ),
+    "train.speed.mfu": (
+        "速度: {speed:,.0f} トークン/秒、デバイスあたり {tflops:.3g} TFLOP/s（ピーク性能の {share:.1f}%）",
+        "Speed: {speed:,.0f} tokens/s, {tflops:.3g} TFLOP/s per device ({share:.1f}% of its peak)",
+    ),
     "train.stopped": (
         "ステップ {step:,}/{total:,} で保存して止まりました。続けるには: {command}",
         "Stopped at step {step:,}/{total:,}, saved. To go on: {command}",
