@@ -28,6 +28,8 @@ QWEN2_WORDS = (
 """Qwen2's pre-tokenizer (tokenizer.json of Qwen2.5-Instruct): every digit stands alone."""
 LLAMA3_WORDS = QWEN2_WORDS.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 """Llama 3's (tokenizer.json of Llama-3.1-8B-Instruct): digits stand in threes."""
+SMOLLM_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""SmolLM's: GPT-2's words, every digit alone (tokenizer.json of SmolLM2-1.7B-Instruct)."""
 
 CORPUS = (
     "You are a helpful assistant. What is in the picture? Describe it.",

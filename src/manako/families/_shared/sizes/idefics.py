@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from manako.families._shared.sizes._rule import Rule, refused
+from manako.families._shared.sizes._rule import Grid, Rule, refused
 
 IDEFICS2_TOKENS, IDEFICS2_PIECES = 64, 5
 IDEFICS3_LONGEST = 4_096
@@ -36,12 +36,21 @@ def idefics3(
     Source: `_preprocess`, transformers 5.24, models/idefics3/image_processing_pil_idefics3.py
     (Apache-2.0); smolvlm is the same.
     """
-    if not split:
-        return tile_tokens
-    size = _below(*_longest_side(width, height, longest), IDEFICS3_LONGEST)
-    columns, rows = _tiles(*size, tile)
+    _, (columns, rows) = idefics3_tiles(width, height, tile=tile, longest=longest, split=split)
     tiles = columns * rows
     return (tiles + (tiles > 1)) * tile_tokens
+
+
+def idefics3_tiles(
+    width: int, height: int, *, tile: int, longest: int, split: int = 1
+) -> tuple[tuple[int, int], Grid]:
+    """(width, height) in pixels after the first resize, and (columns, rows) of tiles, onto which
+    that is resized again. Raises `ImageError` where a side of it would be nothing."""
+    size = _below(*_longest_side(width, height, longest), IDEFICS3_LONGEST)
+    columns, rows = _tiles(*size, tile) if split else (1, 1)
+    if not columns * rows:
+        raise refused(width, height, f"is too narrow for tiles of {tile} pixels")
+    return size, (columns, rows)
 
 
 def _longest_side(width: int, height: int, longest: int) -> tuple[int, int]:
@@ -63,7 +72,7 @@ def _below(width: int, height: int, most: int) -> tuple[int, int]:
     return width, height
 
 
-def _tiles(width: int, height: int, tile: int) -> tuple[int, int]:
+def _tiles(width: int, height: int, tile: int) -> Grid:
     """(columns, rows): the longer side is filled up first, and the other follows it."""
     ratio = width / height
     if width >= height:
