@@ -1,14 +1,16 @@
-"""Tiny random checkpoints of Qwen2-VL and Qwen2.5-VL, in the published file layout.
+"""Tiny random checkpoints of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, in the published file layout.
 
 For tests, and as the starting point of the quickstart's model. The layout follows
 Qwen/Qwen2-VL-2B-Instruct and Qwen/Qwen2.5-VL-3B-Instruct, which have the same files: a flat
 config.json, `preprocessor_config.json`, `tokenizer.json`, `chat_template.json`,
-`generation_config.json`, safetensors with the published key names.
+`generation_config.json`, safetensors with the published key names; and
+Qwen/Qwen3-VL-2B-Instruct, whose config.json is nested, whose picture limits are a `size`, and
+whose weights have the names of `transformers`' own parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +20,7 @@ from manako.families._shared.tiny import (
     CLIP_MEAN,
     CLIP_STD,
     CORPUS,
+    HALVES,
     byte_level_tokenizer,
     save_weights,
 )
@@ -63,6 +66,37 @@ DEFAULT_SYSTEM_TURN = (
     "{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}"
     "{%- endif -%}"
 )
+QWEN3_TEMPLATE = (
+    "{%- macro written(content) -%}"
+    "{%- if content is string -%}{{- content -}}"
+    "{%- else -%}{%- for part in content if 'text' in part -%}{{- part.text -}}{%- endfor -%}"
+    "{%- endif -%}"
+    "{%- endmacro -%}"
+    "{%- set counted = namespace(images=0, videos=0) -%}"
+    "{%- for message in messages -%}"
+    "{%- if message.role == 'user' -%}"
+    "{{- '<|im_start|>user\\n' -}}"
+    "{%- if message.content is string -%}{{- message.content -}}"
+    "{%- else -%}{%- for part in message.content -%}"
+    "{%- if part.type == 'image' or 'image' in part or 'image_url' in part -%}"
+    "{%- set counted.images = counted.images + 1 -%}"
+    "{%- if add_vision_id -%}{{- 'Picture ' ~ counted.images ~ ': ' -}}{%- endif -%}"
+    "{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}"
+    "{%- elif part.type == 'video' or 'video' in part -%}"
+    "{%- set counted.videos = counted.videos + 1 -%}"
+    "{%- if add_vision_id -%}{{- 'Video ' ~ counted.videos ~ ': ' -}}{%- endif -%}"
+    "{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}"
+    "{%- elif 'text' in part -%}{{- part.text -}}"
+    "{%- endif -%}{%- endfor -%}{%- endif -%}"
+    "{{- '<|im_end|>\\n' -}}"
+    "{%- elif message.role == 'assistant' or (message.role == 'system' and loop.first) -%}"
+    "{{- '<|im_start|>' + message.role + '\\n' + written(message.content) + '<|im_end|>\\n' -}}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+"""A system turn stands first or not at all, and pictures of an answer vanish, as published; the
+published file's rules for tools are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +111,7 @@ class TinyQwen:
 
     model_type: ClassVar[str]
     model_class: ClassVar[str]
+    patch: ClassVar[int] = 14
 
     seed: int = 0
     vision_width: int = 32
@@ -111,11 +146,33 @@ class TinyQwen:
             "num_heads": self.vision_heads,
             "initializer_range": self.initializer_range,
             "in_chans": 3,
-            "patch_size": 14,
+            "patch_size": self.patch,
             "spatial_merge_size": 2,
-            "spatial_patch_size": 14,
+            "spatial_patch_size": self.patch,
             "temporal_patch_size": 2,
         }
+
+    def config(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """config.json with text fields at the top, as the files published first have it."""
+        return {
+            **_head(self, tokenizer),
+            **_text_config(self, tokenizer),
+            "rope_scaling": {"type": "mrope", "mrope_section": list(self.mrope_section)},
+            "torch_dtype": "float32",
+            "use_sliding_window": False,
+            "vision_config": self.vision_config(),
+        }
+
+    def limits(self) -> dict[str, Any]:
+        """How preprocessor_config.json writes the picture limits."""
+        return {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels, "resample": 3}
+
+    def published(self, name: str) -> str | None:
+        """A parameter's name in the published files: `visual.*`, `model.*`, `lm_head.*`."""
+        if self.tie_embeddings and name == "lm_head.weight":
+            return None
+        kept = name.removeprefix("model.") if name.startswith("model.visual.") else name
+        return kept.replace("model.language_model.", "model.", 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +214,78 @@ class TinyQwen25(TinyQwen):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class TinyQwen3(TinyQwen):
+    """Qwen3-VL. deepstack: vision blocks whose output the first language layers add up.
+    position_side: side of the learned grid of patch positions; published models have 48."""
+
+    model_type: ClassVar[str] = "qwen3_vl"
+    model_class: ClassVar[str] = "Qwen3VLForConditionalGeneration"
+    patch: ClassVar[int] = 16
+
+    vision_ffn_width: int = 48
+    head_width: int = 16
+    deepstack: tuple[int, ...] = (0, 1)
+    position_side: int = 8
+    mrope_section: tuple[int, int, int] = (4, 2, 2)
+    rope_theta: float = 5_000_000.0
+    min_pixels: int = 4096
+    max_pixels: int = 16_777_216
+    image_mean: Sequence[float] = HALVES
+    image_std: Sequence[float] = HALVES
+    system_turn: bool = False
+
+    @property
+    def chat_template(self) -> str:
+        return QWEN3_TEMPLATE
+
+    def vision_config(self) -> dict[str, Any]:
+        return {
+            "model_type": "qwen3_vl",
+            "depth": self.vision_layers,
+            "num_heads": self.vision_heads,
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_size": self.vision_width,
+            "intermediate_size": self.vision_ffn_width,
+            "out_hidden_size": self.width,
+            "in_channels": 3,
+            "patch_size": self.patch,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": self.position_side**2,
+            "deepstack_visual_indexes": list(self.deepstack),
+            "initializer_range": self.initializer_range,
+        }
+
+    def config(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """config.json with a text_config, as published."""
+        rope = {
+            "mrope_interleaved": True,
+            "mrope_section": list(self.mrope_section),
+            "rope_type": "default",
+        }
+        text = {
+            "model_type": "qwen3_vl_text",
+            **_text_config(self, tokenizer),
+            "attention_bias": False,
+            "dtype": "float32",
+            "head_dim": self.head_width,
+            "rope_scaling": rope,
+        }
+        return {
+            **_head(self, tokenizer),
+            "tie_word_embeddings": self.tie_embeddings,
+            "text_config": text,
+            "vision_config": self.vision_config(),
+        }
+
+    def limits(self) -> dict[str, Any]:
+        return {"size": {"longest_edge": self.max_pixels, "shortest_edge": self.min_pixels}}
+
+    def published(self, name: str) -> str | None:
+        return None if self.tie_embeddings and name == "lm_head.weight" else name
+
+
 def write_checkpoint(folder: Path, tiny: TinyQwen) -> None:
     """Write config, tokenizer, template, processor settings and random weights into `folder`."""
     import torch
@@ -165,13 +294,13 @@ def write_checkpoint(folder: Path, tiny: TinyQwen) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(tiny.corpus, vocabulary=tiny.vocabulary)
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = flat_config(tiny, tokenizer)
+    config = tiny.config(tokenizer)
     write_small_files(folder, tiny, tokenizer, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(tiny.seed)
         model_class = getattr(transformers, tiny.model_class)
-        model = model_class(model_class.config_class(**config))
-    save_weights(folder, model, _published(tiny.tie_embeddings))
+        model = model_class(model_class.config_class.from_dict(config))
+    save_weights(folder, model, tiny.published)
 
 
 def train_tokenizer(corpus: Iterable[str], *, vocabulary: int) -> Tokenizer:
@@ -179,20 +308,25 @@ def train_tokenizer(corpus: Iterable[str], *, vocabulary: int) -> Tokenizer:
     return byte_level_tokenizer(corpus, vocabulary=vocabulary, control=CONTROL_TOKENS, nfc=True)
 
 
-def flat_config(tiny: TinyQwen, tokenizer: Tokenizer) -> dict[str, Any]:
-    """config.json with text fields at the top, as the published files have it."""
-    ids = {token: tokenizer.token_to_id(token) for token in CONTROL_TOKENS}
+def _head(tiny: TinyQwen, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What config.json says of the whole model."""
     return {
         "architectures": [tiny.model_class],
         "model_type": tiny.model_type,
+        "vision_start_token_id": tokenizer.token_to_id("<|vision_start|>"),
+        "vision_end_token_id": tokenizer.token_to_id("<|vision_end|>"),
+        "image_token_id": tokenizer.token_to_id("<|image_pad|>"),
+        "video_token_id": tokenizer.token_to_id("<|video_pad|>"),
+    }
+
+
+def _text_config(tiny: TinyQwen, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What config.json says of the language model."""
+    return {
         "attention_dropout": 0.0,
-        "bos_token_id": ids["<|endoftext|>"],
-        "eos_token_id": ids["<|im_end|>"],
-        "pad_token_id": ids["<|endoftext|>"],
-        "vision_start_token_id": ids["<|vision_start|>"],
-        "vision_end_token_id": ids["<|vision_end|>"],
-        "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"],
+        "bos_token_id": tokenizer.token_to_id("<|endoftext|>"),
+        "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
+        "pad_token_id": tokenizer.token_to_id("<|endoftext|>"),
         "hidden_act": "silu",
         "hidden_size": tiny.width,
         "initializer_range": tiny.initializer_range,
@@ -203,13 +337,9 @@ def flat_config(tiny: TinyQwen, tokenizer: Tokenizer) -> dict[str, Any]:
         "num_key_value_heads": tiny.kv_heads,
         "rms_norm_eps": 1e-06,
         "rope_theta": tiny.rope_theta,
-        "rope_scaling": {"type": "mrope", "mrope_section": list(tiny.mrope_section)},
         "tie_word_embeddings": tiny.tie_embeddings,
-        "torch_dtype": "float32",
         "use_cache": True,
-        "use_sliding_window": False,
         "vocab_size": tokenizer.get_vocab_size(),
-        "vision_config": tiny.vision_config(),
     }
 
 
@@ -217,28 +347,27 @@ def write_small_files(
     folder: Path, tiny: TinyQwen, tokenizer: Tokenizer, config: dict[str, Any]
 ) -> None:
     """The JSON files beside the weights."""
+    text = config.get("text_config", config)
     write_json(folder / "config.json", config)
     write_json(folder / "chat_template.json", {"chat_template": tiny.chat_template})
     write_json(
         folder / "preprocessor_config.json",
         {
             "image_processor_type": "Qwen2VLImageProcessor",
-            "min_pixels": tiny.min_pixels,
-            "max_pixels": tiny.max_pixels,
-            "patch_size": 14,
+            **tiny.limits(),
+            "patch_size": tiny.patch,
             "temporal_patch_size": 2,
             "merge_size": 2,
             "image_mean": list(tiny.image_mean),
             "image_std": list(tiny.image_std),
-            "resample": 3,
         },
     )
     write_json(
         folder / "generation_config.json",
         {
-            "bos_token_id": config["bos_token_id"],
-            "pad_token_id": config["pad_token_id"],
-            "eos_token_id": [config["eos_token_id"], config["bos_token_id"]],
+            "bos_token_id": text["bos_token_id"],
+            "pad_token_id": text["pad_token_id"],
+            "eos_token_id": [text["eos_token_id"], text["bos_token_id"]],
             "do_sample": False,
         },
     )
@@ -265,15 +394,3 @@ def write_small_files(
             "chat_template": tiny.chat_template,
         },
     )
-
-
-def _published(tie: bool) -> Callable[[str], str | None]:
-    """Key names of the published files: `visual.*`, `model.*`, `lm_head.*`."""
-
-    def named(name: str) -> str | None:
-        if tie and name == "lm_head.weight":
-            return None
-        kept = name.removeprefix("model.") if name.startswith("model.visual.") else name
-        return kept.replace("model.language_model.", "model.", 1)
-
-    return named
