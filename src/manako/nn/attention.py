@@ -48,6 +48,7 @@ HARMLESS = frozenset(
         "cu_seq_lens_k",
         "labels",
         "num_items_in_batch",
+        "logits_to_keep",
     }
 )
 """Keywords that reach an attention function and do not change its result."""
