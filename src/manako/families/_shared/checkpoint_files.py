@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,31 @@ def open_tokenizer(folder: Path) -> TextTokenizer:
         _ = tokenizer.tokenizer
     except Exception as error:  # tokenizers raises bare Exception for a broken file
         raise CheckpointError(f"{file} is no readable tokenizer: {error}") from error
+    _check_tokenizer_files(folder, tokenizer)
     return tokenizer
+
+
+def _check_tokenizer_files(folder: Path, tokenizer: TextTokenizer) -> None:
+    """Raise `CheckpointError` where a file beside tokenizer.json gives a token another id."""
+    for name, ids in _ids_elsewhere(folder):
+        for token, token_id in ids.items():
+            if (found := tokenizer.id_of(token)) != token_id:
+                raise CheckpointError(
+                    f"{folder}: {name} gives {token!r} the id {token_id}, tokenizer.json "
+                    f"{'does not have it' if found is None else f'gives it {found}'}",
+                    next_step="take all tokenizer files from the same revision of the model",
+                )
+
+
+def _ids_elsewhere(folder: Path) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """Token → id, by each file that says so."""
+    added = _optional(folder, "tokenizer_config.json").get("added_tokens_decoder") or {}
+    yield (
+        "tokenizer_config.json",
+        {entry["content"]: int(token_id) for token_id, entry in added.items()},
+    )
+    for name in ("added_tokens.json", "vocab.json"):
+        yield name, _optional(folder, name)
 
 
 def read_template(folder: Path, *, otherwise: str | None = None) -> ChatTemplate:
