@@ -121,7 +121,7 @@ def test_conversations_and_pictures_stay_apart_in_the_second_pass(
     learned(folders[family], recipe_for("all"))
     once, seen = dict(seen), Counter[Any]()
     learned(folders[family], recipe_for("all", gradient_checkpointing=True))
-    assert len(once) >= 4  # texts and pictures of two packs
+    assert len(once) >= 2  # texts of two packs, and pictures where a tower is told their boundaries
     assert seen == {boundaries: 2 * times for boundaries, times in once.items()}
 
 

@@ -5,11 +5,18 @@ attends inside each only: the conversations of a row, or the pictures of a batch
 other. Short segments of about equal length are computed together; that changes the order of
 operations, not what is summed. Position resets alone are silently wrong for several families.
 
-Legend: T tokens of the row, H heads, D head width, n segments of a bucket, L its padded length.
+What a token sees inside its segment follows transformers 5.24 (`masking_utils.py`, and
+`models/gemma3/modeling_gemma3.py`, Apache-2.0; 5.23 the same): what stands before it, all of the
+image block it is in, and in a layer with a sliding window, of these only what stands less than a
+window before it. Soft-capped scores (Gemma 2) are computed as that model's eager attention does.
+
+Legend: T tokens of the row, H heads, D head width, n segments of a bucket, L its padded length,
+Q queries and K keys of a piece.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +42,13 @@ VISION_NAME = "manako_packed_flash"
 MAX_BUCKETED_TOKENS = 512
 """Longer segments are computed alone: padding them would cost more than it saves."""
 
+MAX_QUERIES = 1024
+"""Of a segment with a mask, so many queries at a time: keys that none of them sees are left out,
+so a window costs T × (window + queries), and not T²."""
+
+Block = tuple[int, int]
+"""Tokens [start, end) of the row that see each other both ways."""
+
 HARMLESS = frozenset(
     {
         "position_ids",
@@ -57,7 +71,8 @@ HARMLESS = frozenset(
 def use_segments(model: PreTrainedModel) -> None:
     """Register the packed attention and select it for every part of `model`.
 
-    The model's forward then takes `segments`, a tuple of boundaries 0 = s₀ < s₁ < … = T.
+    The model's forward then takes `segments`, a tuple of boundaries 0 = s₀ < s₁ < … = T, and
+    `image_blocks`, a tuple of (start, end), each inside one segment.
     """
     for name in (TEXT_NAME, VISION_NAME):
         AttentionInterface.register(name, attend)
@@ -84,30 +99,51 @@ def attend(
     dropout: float = 0.0,
     is_causal: bool | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     segments: Sequence[int] | None = None,
+    image_blocks: Sequence[Block] | None = None,
     cu_seq_lens_q: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """query [B, H, T, D], key and value [B, H_kv, T, D] → [B, T, H, D].
 
-    Raises `BatchError` for a keyword that is not implemented here (softcap, sinks, ...): to
-    swallow it would change the result silently.
+    Raises `BatchError` for a keyword that is not implemented here (sinks, a position bias, ...):
+    to swallow it would change the result silently.
     """
     _refuse_unknown(others)
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     boundaries = _boundaries(module, query, causal, segments, cu_seq_lens_q)
     if boundaries is None:
-        if attention_mask is None and sliding_window is not None and query.shape[2] > 1:
-            raise BatchError("a sliding window without segments is not implemented")
+        _refuse_unpacked(query, attention_mask, sliding_window, softcap, segments, image_blocks)
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal
         )
-    if sliding_window is not None and _longest(boundaries) > sliding_window:
-        raise BatchError(
-            f"a conversation of {_longest(boundaries)} tokens exceeds the sliding window of "
-            f"{sliding_window}, which packed attention does not implement"
-        )
-    return _attend_segments(query, key, value, boundaries, causal, scaling, dropout), None
+    if sliding_window is not None and _longest(boundaries) <= sliding_window:
+        sliding_window = None
+    blocks = tuple(image_blocks or ()) if causal else ()
+    sight = _Sight(causal, sliding_window, blocks, always_masked=softcap is not None)
+    if not causal and (sliding_window is not None or softcap is not None):
+        raise BatchError("a sliding window or soft cap that looks both ways is not implemented")
+    scores = _Scores(causal, scaling, dropout, softcap)
+    return _attend_segments(query, key, value, boundaries, sight, scores), None
+
+
+def _refuse_unpacked(
+    query: Tensor,
+    attention_mask: Tensor | None,
+    sliding_window: int | None,
+    softcap: float | None,
+    segments: Sequence[int] | None,
+    image_blocks: Sequence[Block] | None,
+) -> None:
+    """Without segments this is plain SDPA: raise `BatchError` where that would not be the model's
+    attention."""
+    if attention_mask is None and sliding_window is not None and query.shape[2] > 1:
+        raise BatchError("a sliding window without segments is not implemented")
+    if softcap is not None:
+        raise BatchError("a soft cap without segments is not implemented")
+    if image_blocks and segments is None:
+        raise BatchError("image blocks without segments are not implemented")
 
 
 def _refuse_unknown(others: dict[str, Any]) -> None:
@@ -145,12 +181,38 @@ def _longest(boundaries: Sequence[int]) -> int:
 
 
 @dataclass(frozen=True)
+class _Sight:
+    """What a token may see inside its segment, besides what it always may.
+
+    window: how many tokens, itself the last. blocks: image blocks, by their place in the row.
+    always_masked: whether plain causal segments get a mask too, which soft-capped scores need.
+    """
+
+    causal: bool
+    window: int | None = None
+    blocks: tuple[Block, ...] = ()
+    always_masked: bool = False
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Queries of a bucket's segments, the keys that any of them sees, and which sees which:
+    bool [n, 1, Q, K], or [1, 1, Q, K] where all segments are alike."""
+
+    queries: slice
+    keys: slice
+    mask: Tensor
+
+
+@dataclass(frozen=True)
 class _Bucket:
-    """n segments padded to L tokens; `start` is where they stand among all padded tokens."""
+    """n segments padded to L tokens; `start` is where they stand among all padded tokens.
+    Without pieces SDPA needs no mask."""
 
     start: int
     segments: int
     length: int
+    pieces: tuple[_Piece, ...]
 
 
 @dataclass(frozen=True)
@@ -162,18 +224,24 @@ class _Plan:
     restore: Tensor
 
 
-@lru_cache(maxsize=64)
-def _plan(boundaries: tuple[int, ...], causal: bool, device: torch.device) -> _Plan:
-    groups: dict[int, list[tuple[int, int]]] = defaultdict(list)
+@lru_cache(maxsize=8)
+def _plan(boundaries: tuple[int, ...], sight: _Sight, device: torch.device) -> _Plan:
+    """Kept for the layers of one pass; few of them, since masks of long segments are large."""
+    blocks = _blocks_of_segments(boundaries, sight.blocks)
+    groups: dict[tuple[bool, int], list[Block]] = defaultdict(list)
     for number, (start, end) in enumerate(pairwise(boundaries)):
         if end > start:
-            groups[_group(end - start, number, causal)].append((start, end))
+            is_masked = sight.always_masked or bool(blocks[start])
+            is_masked |= sight.window is not None and end - start > sight.window
+            groups[is_masked, _group(end - start, number, sight.causal)].append((start, end))
     order: list[int] = []
     restore = [0] * boundaries[-1]
     buckets = []
-    for group in groups.values():
+    for (is_masked, _), group in groups.items():
         length = max(end - start for start, end in group)
-        buckets.append(_Bucket(len(order), len(group), length))
+        inside = [blocks[start] for start, _ in group]
+        pieces = _pieces(length, inside, sight.window, device) if is_masked else ()
+        buckets.append(_Bucket(len(order), len(group), length, pieces))
         for start, end in group:
             restore[start:end] = range(len(order), len(order) + end - start)
             order.extend(range(start, end))
@@ -197,16 +265,94 @@ def _group(length: int, number: int, causal: bool) -> int:
     return -(-length // grain) * grain
 
 
+def _blocks_of_segments(
+    boundaries: Sequence[int], blocks: Sequence[Block]
+) -> dict[int, tuple[Block, ...]]:
+    """By a segment's start: its image blocks, counted from there."""
+    found: dict[int, list[Block]] = defaultdict(list)
+    for start, end in blocks:
+        place = bisect_right(boundaries, start) - 1
+        if not 0 <= place < len(boundaries) - 1 or end > boundaries[place + 1]:
+            raise BatchError(f"image block {start}-{end} lies in no conversation of the pack")
+        origin = boundaries[place]
+        found[origin].append((start - origin, end - origin))
+    return {start: tuple(found.get(start, ())) for start in boundaries}
+
+
+def _pieces(
+    length: int,
+    blocks_of_each: Sequence[Sequence[Block]],
+    window: int | None,
+    device: torch.device,
+) -> tuple[_Piece, ...]:
+    """Masks of segments that are padded to `length`; image blocks count from a segment's start.
+
+    A query's last key is itself, or the end of its image block: no more is needed, since what
+    stands before it is seen anyway. A padded query sees itself, so no row is empty.
+    """
+    if not any(blocks_of_each):
+        blocks_of_each = blocks_of_each[:1]
+    last_nL = torch.arange(length).repeat(len(blocks_of_each), 1)
+    for number, blocks in enumerate(blocks_of_each):
+        for start, end in blocks:
+            last_nL[number, start:end] = end - 1
+    pieces, start = [], 0
+    while start < length:
+        stop = min(start + MAX_QUERIES, length)
+        stop = int(last_nL[:, stop - 1].max()) + 1
+        first = 0 if window is None else max(0, start - window + 1)
+        keys_K = torch.arange(first, stop)
+        mask_nQK = keys_K <= last_nL[:, start:stop, None]
+        if window is not None:
+            mask_nQK &= keys_K > torch.arange(start, stop)[:, None] - window
+        mask = mask_nQK[:, None].to(device)
+        pieces.append(_Piece(slice(start, stop), slice(first, stop), mask))
+        start = stop
+    return tuple(pieces)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """How scores become weights."""
+
+    causal: bool
+    scaling: float | None
+    dropout: float
+    softcap: float | None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[_Piece]) -> Tensor:
+        """q, k, v [n, H, L, D] → [n, H, L, D]."""
+        if not pieces:
+            return functional.scaled_dot_product_attention(
+                q, k, v, dropout_p=self.dropout, scale=self.scaling, is_causal=self.causal
+            )
+        found = [
+            self._attend_masked(q[:, :, p.queries], k[:, :, p.keys], v[:, :, p.keys], p.mask)
+            for p in pieces
+        ]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=2)
+
+    def _attend_masked(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        if self.softcap is None:
+            return functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=self.dropout, scale=self.scaling
+            )
+        scale = q.shape[-1] ** -0.5 if self.scaling is None else self.scaling
+        scores = torch.tanh(q @ k.transpose(2, 3) * scale / self.softcap) * self.softcap
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = functional.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)
+        return functional.dropout(weights, self.dropout) @ v
+
+
 def _attend_segments(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     boundaries: tuple[int, ...],
-    causal: bool,
-    scaling: float | None,
-    dropout: float,
+    sight: _Sight,
+    scores: _Scores,
 ) -> Tensor:
-    plan = _plan(boundaries, causal, query.device)
+    plan = _plan(boundaries, sight, query.device)
     padded = [tensor[0].transpose(0, 1)[plan.order] for tensor in (query, key, value)]  # [P, H, D]
     outputs = []
     for bucket in plan.buckets:
@@ -219,8 +365,6 @@ def _attend_segments(
         )
         if (copies := q.shape[1] // k.shape[1]) > 1:
             k, v = k.repeat_interleave(copies, dim=1), v.repeat_interleave(copies, dim=1)
-        out = functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, scale=scaling, is_causal=causal
-        )
+        out = scores.attend(q, k, v, bucket.pieces)
         outputs.append(out.transpose(1, 2).flatten(0, 1))  # [n·L, H, D]
     return torch.cat(outputs)[plan.restore].unsqueeze(0)

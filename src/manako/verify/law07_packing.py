@@ -56,11 +56,11 @@ def _run(
     model: Any = subject.load(packed=packed)
     logits, losses = [], []
     for examples in packs:
-        batch = make_batch(
-            subject.pack(examples), subject.processor, device=model.device, dtype=torch.float32
-        )
+        pack = subject.pack(examples)
+        batch = make_batch(pack, subject.processor, device=model.device, dtype=torch.float32)
         if not packed:
-            batch.inputs.pop("segments")
+            for key in subject.processor.attention_inputs(pack):
+                batch.inputs.pop(key)
             batch.inputs.pop("position_ids")  # the model's own positions are the reference
         found = model(**batch.inputs).logits[0].float()
         loss = functional.cross_entropy(found, batch.targets, reduction="none")
