@@ -13,7 +13,7 @@ def pixtral(width: int, height: int, *, cell: int = 16, longest: int = 1_024) ->
     Source: `get_resize_output_image_size` and `replace_image_token`, transformers 5.24,
     models/pixtral (Apache-2.0). Raises `ImageError` where a side would become 0.
     """
-    columns, rows = _cells(width, height, cell=cell, longest=longest)
+    columns, rows = cells(width, height, cell=cell, longest=longest)
     return rows * (columns + 1)
 
 
@@ -31,11 +31,11 @@ def lighton(width: int, height: int, *, cell: int = 28, longest: int = 1_540) ->
     Source: transformers 5.24, models/lighton_ocr/processing_lighton_ocr.py (Apache-2.0). Raises
     `ImageError` where a side would become 0.
     """
-    columns, rows = _cells(width, height, cell=cell, longest=longest)
+    columns, rows = cells(width, height, cell=cell, longest=longest)
     return rows * columns
 
 
-def _cells(width: int, height: int, *, cell: int, longest: int) -> tuple[int, int]:
+def cells(width: int, height: int, *, cell: int, longest: int) -> tuple[int, int]:
     """(columns, rows)."""
     shrink = max(height / longest, width / longest)
     sides = (width, height)
