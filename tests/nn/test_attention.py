@@ -181,3 +181,19 @@ def test_a_block_across_conversations_is_refused(blocks: Spans) -> None:
 def test_what_is_not_implemented_is_refused_by_name(keywords: dict[str, Any], named: str) -> None:
     with pytest.raises(BatchError, match=named):
         attend(torch.nn.Module(), *random_input(20), None, **{"is_causal": True, **keywords})
+
+
+def test_padding_that_a_tower_names_is_not_seen() -> None:
+    """Pictures of several sizes in one batch: no segments, but tokens that are none."""
+    real = torch.tensor([[True, True, True], [True, False, False]])
+    mask = attention._padding_mask(
+        2, 3, 3, attention_mask=real, mask_function=lambda b, h, q, k: q >= 0
+    )
+    assert mask.tolist() == [[[row.tolist()] * 3] for row in real]
+    assert attention._padding_mask(2, 3, 3, attention_mask=None) is None
+    torch.manual_seed(0)
+    module = torch.nn.Module()
+    q, k, v = (torch.randn(2, 2, 3, 8) for _ in range(3))
+    padded, _ = attend(module, q, k, v, mask, is_causal=False)
+    alone, _ = attend(module, *(x[1:, :, :1] for x in (q, k, v)), None, is_causal=False)
+    torch.testing.assert_close(padded[1:, :1], alone)

@@ -28,6 +28,7 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from manako.core.errors import BatchError
 
@@ -76,7 +77,7 @@ def use_segments(model: PreTrainedModel) -> None:
     """
     for name in (TEXT_NAME, VISION_NAME):
         AttentionInterface.register(name, attend)
-        AttentionMaskInterface.register(name, _no_mask)
+        AttentionMaskInterface.register(name, _padding_mask)
     parts = {
         name: VISION_NAME if name.startswith("vision") else TEXT_NAME
         for name in model.config.sub_configs
@@ -84,8 +85,13 @@ def use_segments(model: PreTrainedModel) -> None:
     model.set_attn_implementation({"": TEXT_NAME, **parts})
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """No T × T mask is ever built: segments say what a mask would."""
+def _padding_mask(*sizes: Any, attention_mask: Tensor | None = None, **others: Any) -> Any:
+    """No T × T mask is built for a row of conversations: segments say what it would. Only where
+    the model itself says which tokens are none, as a tower does that takes pictures of several
+    sizes in one batch, its mask is that of SDPA."""
+    if attention_mask is None:
+        return None
+    return sdpa_mask(*sizes, attention_mask=attention_mask, **others)
 
 
 def attend(
