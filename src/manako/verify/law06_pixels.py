@@ -28,7 +28,7 @@ def _check(subject: Subject) -> str:
         raise NotRun(f"no golden hashes of family {subject.family.name}")
     golden = read_json(file)
     for entry in golden["entries"]:
-        _compare(subject, entry, golden["variants"][entry["variant"]]["settings"])
+        _compare(subject, entry, **_expected(golden["variants"][entry["variant"]]))
     made_with = golden["made_with"]
     return (
         f"{len(golden['entries'])} pictures equal to {made_with['processor']} bit for bit "
@@ -36,15 +36,22 @@ def _check(subject: Subject) -> str:
     )
 
 
-def _compare(subject: Subject, entry: dict[str, Any], settings: dict[str, Any]) -> None:
+def _expected(variant: dict[str, Any]) -> dict[str, Any]:
+    return {"settings": variant["settings"], "pictures": variant.get("pictures", 1)}
+
+
+def _compare(
+    subject: Subject, entry: dict[str, Any], *, settings: dict[str, Any], pictures: int
+) -> None:
+    """pictures: how often the picture stands in its conversation."""
     width, height = entry["size"]
     original: Any = subject.processor
     processor = original.with_settings(**{name: _frozen(v) for name, v in settings.items()})
-    cost = processor.cost(width, height)
+    cost = processor.costs([(width, height)] * pictures)[0]
     pixels = processor.prepare(pattern(width, height), cost)
     if copies := processor.pixel_rule.temporal_copies:
         pixels = np.repeat(pixels[:, :, None], copies, axis=2)
-    named = f"{width} × {height}, settings {settings}"
+    named = f"{width} × {height}, settings {settings}, {pictures} in one conversation"
     demand(
         pixels.size == math.prod(entry["shape"]),
         f"{named}: {pixels.shape}, the reference has {entry['shape']}",

@@ -6,8 +6,9 @@ Run once, in an environment that has a torchvision matching its torch (Manako's 
 
 The file says what is to be made and takes the result: `class`, the processor's name in
 `transformers` (one ending in `Pil` for families whose reference is Pillow); `variants`, each with
-the `arguments` of that class and the `settings` of our own processor that mean the same; and, where
-they are not `pixel_values` of the sizes below, `output` and `sizes`. Written for each variant and
+the `arguments` of that class and the `settings` of our own processor that mean the same, and where
+each picture stands several times in one conversation, how often (`pictures`); and, where they are
+not `pixel_values` of the sizes below, `output` and `sizes`. Written for each variant and
 size: shape, and the sha256 of the uint8 pixels before rescaling and normalising. A size that the
 reference refuses is left out and named.
 """
@@ -42,7 +43,7 @@ def main(file: Path) -> None:
         arguments = {"do_rescale": False, "do_normalize": False, **variant["arguments"]}
         processor = getattr(transformers, golden["class"])(**arguments)
         for width, height in golden.get("sizes", SIZES):
-            found = _pixels(processor, width, height, output)
+            found = _pixels(processor, width, height, output, variant.get("pictures", 1))
             if found is not None:
                 entries.append({"variant": number, "size": [width, height], **found})
     golden["made_with"] = _made_with(golden["class"])
@@ -50,12 +51,17 @@ def main(file: Path) -> None:
     file.write_text(_text(golden), encoding="utf-8")
 
 
-def _pixels(processor: Any, width: int, height: int, output: str) -> dict[str, Any] | None:
+def _pixels(
+    processor: Any, width: int, height: int, output: str, pictures: int
+) -> dict[str, Any] | None:
     from PIL import Image
 
     picture = Image.fromarray(pattern(width, height))
+    images: list[Any] = [picture] if pictures == 1 else [[picture] * pictures]
     try:
-        pixels = np.asarray(processor(images=[picture], return_tensors="pt")[output])
+        pixels = np.asarray(processor(images=images, return_tensors="pt")[output])[
+            : None if pictures == 1 else 1
+        ]
     except (ValueError, ZeroDivisionError, RuntimeError) as error:
         sys.stderr.write(f"{width} × {height}: the reference refuses: {error}\n")
         return None

@@ -20,8 +20,8 @@ def llava_next(
     in which they are tried (LLaVA 1.6: 1 × 2, 2 × 1, 2 × 2, 3 × 1, 1 × 3).
     Source: `LlavaNextProcessor`, transformers 5.24, models/llava_next (Apache-2.0).
     """
-    sheet = _best_sheet(_from_digits(grids), width, height, tile=tile)
-    columns, rows = _filled(sheet, width, height, side=side)
+    sheet = best_sheet(_from_digits(grids), width, height, tile=tile)
+    columns, rows = filled(sheet, width, height, side=side)
     return side**2 + rows * (columns + 1)
 
 
@@ -44,10 +44,8 @@ def llava_onevision(
         return side**2 + 1
     sides = range(1, max_side + 1)
     sheets = [(columns, rows) for rows in sides for columns in sides]
-    columns, rows = _filled(_best_sheet(sheets, width, height, tile=tile), width, height, side=side)
-    shrink = math.sqrt(rows * columns / (max_tiles * side**2))
-    if shrink > ONEVISION_TOLERANCE:
-        rows, columns = int(rows // shrink), int(columns // shrink)
+    grid = filled(best_sheet(sheets, width, height, tile=tile), width, height, side=side)
+    columns, rows = shrunk(grid, side=side, max_tiles=max_tiles)
     return side**2 + rows * (columns + 1)
 
 
@@ -66,12 +64,12 @@ def deepseek_vl2(
     DeepSeek-VL2 publishes beside its weights (MIT).
     """
     sheets = sorted(grids_by_size(1, max_tiles), key=lambda g: (g[0] * g[1], min(g), g[0]))
-    best = _best_sheet(sheets, width, height, tile=tile)
+    best = best_sheet(sheets, width, height, tile=tile)
     columns, rows = best if pictures <= 2 else (1, 1)
     return side * (side + 1) + 1 + rows * side * (columns * side + 1)
 
 
-def _best_sheet(sheets: Iterable[Grid], width: int, height: int, *, tile: int) -> Grid:
+def best_sheet(sheets: Iterable[Grid], width: int, height: int, *, tile: int) -> Grid:
     """The sheet that keeps most of the picture's pixels; of equal ones, the smallest, then first.
 
     Source: `select_best_resolution`, transformers 5.24, image_processing_utils.py (Apache-2.0).
@@ -87,7 +85,7 @@ def _best_sheet(sheets: Iterable[Grid], width: int, height: int, *, tile: int) -
     return best
 
 
-def _filled(sheet: Grid, width: int, height: int, *, side: int) -> Grid:
+def filled(sheet: Grid, width: int, height: int, *, side: int) -> Grid:
     """(columns, rows) of tokens that stay when a sheet's padding is cut off."""
     columns, rows = sheet[0] * side, sheet[1] * side
     if width / height > columns / rows:
@@ -97,6 +95,15 @@ def _filled(sheet: Grid, width: int, height: int, *, side: int) -> Grid:
         filled = int(round(width * (rows / height), 7))
         columns -= (columns - filled) // 2 * 2
     return columns, rows
+
+
+def shrunk(grid: Grid, *, side: int, max_tiles: int) -> Grid:
+    """(columns, rows) of tokens after a grid of clearly more than `max_tiles` tiles is shrunk."""
+    columns, rows = grid
+    shrink = math.sqrt(rows * columns / (max_tiles * side**2))
+    if shrink > ONEVISION_TOLERANCE:
+        return int(columns // shrink), int(rows // shrink)
+    return grid
 
 
 @cache
