@@ -6,7 +6,9 @@ asked, and quality falls without an error.
 
 from __future__ import annotations
 
+from datetime import datetime, tzinfo
 from typing import Any
+from unittest.mock import patch
 
 from manako.core.conversation import Conversation, Text
 from manako.verify._subject import Law, Subject, demand
@@ -50,14 +52,24 @@ def _compare(subject: Subject, tokenizer: Any, conversation: Conversation, *, pr
 
 
 def _rendered(processor: Any, tokenizer: Any, conversation: Conversation, *, prompt: bool) -> str:
+    """By transformers; a template that asks for the day is told the pinned one on both sides."""
+    from transformers.utils import chat_template_utils
+
     renderer = processor.maker.renderer
-    text = tokenizer.apply_chat_template(
-        [_as_transformers(renderer, message) for message in conversation.messages],
-        chat_template=renderer.template.source,
-        add_generation_prompt=prompt,
-        tokenize=False,
-        **renderer.options(conversation),
-    )
+
+    class Pinned(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Pinned:
+            return cls.fromisoformat(renderer.template.clock)
+
+    with patch.object(chat_template_utils, "datetime", Pinned):
+        text = tokenizer.apply_chat_template(
+            [_as_transformers(renderer, message) for message in conversation.messages],
+            chat_template=renderer.template.source,
+            add_generation_prompt=prompt,
+            tokenize=False,
+            **renderer.options(conversation),
+        )
     return str(text)
 
 
