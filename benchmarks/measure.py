@@ -136,11 +136,21 @@ def processor_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
 
 
-def write_result(name: str, head: Mapping[str, Any], fields: Mapping[str, Any], out: Path) -> Path:
+def write_result(
+    name: str,
+    head: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    out: Path,
+    *,
+    is_told: bool = True,
+) -> Path:
     """`out/DATE-name.json`; a later run of the same day takes its place."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{head['created'][:10]}-{name}.json"
     text = json.dumps({"header": head, **fields}, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(f"written: benchmarks/results/{path.name}\n")
+    half = path.with_suffix(".half")
+    half.write_text(text + "\n", encoding="utf-8")
+    half.replace(path)  # whole or not there, whenever the process is killed
+    if is_told:
+        sys.stdout.write(f"written: benchmarks/results/{path.name}\n")
     return path

@@ -42,14 +42,15 @@ def open_padded(recipe: Recipe, device: str) -> Any:
 
 
 def _open(recipe: Recipe, device: str) -> Any:
-    from manako.families.qwen2_vl import FAMILY
+    from manako.core.family import family_of
     from manako.nn.checkpoint import load_model, stored_dtype
     from manako.train.parts import prepare_parts, set_precision
 
     folder = Path(recipe.model)
+    family = family_of(folder)
     dtype = stored_dtype(folder) if recipe.bf16 else "float32"
-    model = load_model(folder, FAMILY, dtype=dtype, device=device)
-    prepare_parts(model, FAMILY, recipe)
+    model = load_model(folder, family, dtype=dtype, device=device)
+    prepare_parts(model, family, recipe)
     set_precision(model, bf16=recipe.bf16)
     return model.train()
 
@@ -115,9 +116,9 @@ def _step(model: Any, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> N
 
 def adamw(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW as our training builds it."""
-    from manako.families.qwen2_vl import FAMILY
+    from manako.core.family import family_of
     from manako.train.optimizers import build_optimizers, set_rates
 
-    (optimizer,) = build_optimizers(model, FAMILY, recipe)
+    (optimizer,) = build_optimizers(model, family_of(Path(recipe.model)), recipe)
     set_rates([optimizer], 1.0)
     return optimizer

@@ -51,13 +51,13 @@ def write_rows(folder: Path, count: int, *, seed: int = 0) -> Path:
     return folder
 
 
-def make_checkpoint(folder: Path, **changes: Any) -> Path:
-    """A tiny Qwen2-VL whose tokenizer knows the words of these rows, or those of `corpus`."""
-    from manako.families.qwen2_vl import FAMILY
+def make_checkpoint(folder: Path, *, family: str = "qwen2_vl", **changes: Any) -> Path:
+    """A tiny model whose tokenizer knows the words of these rows, or those of `corpus`."""
+    from manako.core.family import families
 
     draw = random.Random(0)
     corpus = [sentence(draw, 40) for _ in range(400)]
-    FAMILY.make_tiny(folder, **{"corpus": corpus, "vocabulary": 1200, **changes})
+    families().items[family].make_tiny(folder, **{"corpus": corpus, "vocabulary": 1200, **changes})
     return folder
 
 

@@ -91,10 +91,11 @@ def make_world(
 ) -> World:
     """Read the steps of a recipe of one source, and open what the peers read. backend: of
     transformers' image processor."""
-    from manako.families.qwen2_vl import FAMILY
+    from manako.core.family import family_of
 
     model = Path(recipe.model)
-    processor = FAMILY.open(model)
+    family = family_of(model)
+    processor = family.open(model)
     return World(
         folder=folder,
         recipe=recipe,
@@ -102,7 +103,7 @@ def make_world(
         steps=_steps(recipe, processor),
         warmup_steps=warmup_steps,
         device=device,
-        theirs=trl_peer.open_processor(model, backend=backend),
+        theirs=trl_peer.open_processor(model, family=family.name, backend=backend),
         dataset=trl_peer.open_dataset(Path(recipe.data[0].path), folder / "cache"),
         runs=itertools.count(),
     )
@@ -127,8 +128,12 @@ def _steps(recipe: Recipe, processor: Processor) -> tuple[Step, ...]:
         return tuple(loader)
 
 
-def ours(world: World) -> Timed:
-    """`manako train`'s own loop: loader, workers, step, record."""
+class _Done(Exception):
+    """All steps are timed: the checkpoint that would follow, 20 GB of a 2B model, is not written."""
+
+
+def ours(world: World, **changes: Any) -> Timed:
+    """`manako train`'s own loop: loader, workers, step, record; `changes` to the recipe."""
     from manako.train.loop import run_training
 
     ends: list[float] = []
@@ -138,9 +143,12 @@ def ours(world: World) -> Timed:
         if event["kind"] == "step":
             ends.append(time.perf_counter())
             waits.append(event["data_wait_seconds"])
+            if len(ends) == len(world.steps):
+                raise _Done
 
-    with _memory(world) as peak:
-        run_training(world.recipe.replace(output_dir=str(world.next_folder())), listener=listen)
+    recipe = world.recipe.replace(output_dir=str(world.next_folder()), **changes)
+    with _memory(world) as peak, contextlib.suppress(_Done):
+        run_training(recipe, listener=listen)
     seconds = ends[-1] - ends[world.warmup_steps - 1]
     wait = fmean(waits[world.warmup_steps :])
     return Timed(tokens=world.tokens, seconds=seconds, data_wait_seconds=wait, peak_bytes=peak())
@@ -196,7 +204,7 @@ def trl(world: World) -> Timed:
             batch_rows=world.batch_rows,
             steps=len(world.steps),
             warmup_steps=world.warmup_steps,
-            learning_rate=1e-3,
+            learning_rate=world.recipe.part_settings()["language"].learning_rate,
             dataloader_num_workers=world.recipe.dataloader_num_workers,
             bf16=world.recipe.bf16,
             use_cpu=world.device == "cpu",
@@ -231,8 +239,8 @@ def _wait(device: str) -> None:
 def _memory(world: World) -> Iterator[Any]:
     """Give what the one before left, and then the peak of this one."""
     is_cuda = world.device != "cpu"
+    gc.collect()
     if is_cuda:
-        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     yield lambda: torch.cuda.max_memory_allocated() if is_cuda else None

@@ -7,6 +7,7 @@ transforms, which are quicker and give exactly our pixels.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -67,11 +68,18 @@ def open_dataset(folder: Path, cache: Path) -> Any:
     )
 
 
-def open_processor(folder: Path, *, backend: str, max_pixels: int | None = None) -> Any:
-    """transformers' processor without its video part. backend: `pil` or `torchvision`."""
-    from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
+PROCESSORS = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}
+"""transformers' classes, which lie in `models/FAMILY/processing_FAMILY.py`."""
 
-    class WithoutVideo(Qwen2VLProcessor):  # type: ignore[misc]
+
+def open_processor(
+    folder: Path, *, family: str = "qwen2_vl", backend: str, max_pixels: int | None = None
+) -> Any:
+    """transformers' processor without its video part. backend: `pil` or `torchvision`."""
+    module = importlib.import_module(f"transformers.models.{family}.processing_{family}")
+    published = getattr(module, PROCESSORS[family])
+
+    class WithoutVideo(published):  # type: ignore[misc,valid-type]
         @classmethod
         def get_attributes(cls) -> list[str]:
             return ["image_processor", "tokenizer"]
@@ -94,13 +102,13 @@ class Counter:
     """Notes what each batch holds when it reaches the model."""
 
     def __init__(self, model: Any) -> None:
-        self.tokens: list[int] = []
+        self.tokens: list[Any] = []
         self.room: list[int] = []
         model.register_forward_pre_hook(self._note, with_kwargs=True)
 
     def _note(self, _: Any, __: Any, arguments: dict[str, Any]) -> None:
         mask = arguments["attention_mask"]
-        self.tokens.append(int(mask.sum()))
+        self.tokens.append(mask.sum())  # stays on its device: reading it would wait
         self.room.append(mask.numel())
 
 
@@ -117,6 +125,7 @@ def train(
 ) -> dict[str, float]:
     """SFTTrainer for `steps` steps; real tokens (padding not counted), their room and seconds of
     those after the first `warmup_steps`."""
+    import torch
     from transformers import PrinterCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
@@ -125,6 +134,8 @@ def train(
             self.ends: list[float] = []
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if torch.cuda.is_available() and len(self.ends) + 1 in (warmup_steps, steps):
+                torch.cuda.synchronize()
             self.ends.append(time.perf_counter())
 
     clock, counter = Clock(), Counter(model)
@@ -152,7 +163,7 @@ def train(
     trainer.train()
     timed = slice(warmup_steps, steps)
     return {
-        "tokens": sum(counter.tokens[timed]),
+        "tokens": sum(int(tokens) for tokens in counter.tokens[timed]),
         "room": sum(counter.room[timed]),
         "seconds": clock.ends[steps - 1] - clock.ends[warmup_steps - 1],
     }

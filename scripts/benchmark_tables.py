@@ -38,7 +38,7 @@ def blocks() -> dict[str, str]:
         "train_loop": _of("train-loop-*.json", _rates("tokens_per_second", "tokens/s")),
         "train_profile": _of("train-loop-forms.json", _profiles),
         "pack_fill": _of("pack-fill.json", _fills),
-        "gpu": _of("gpu-train.json", _gpu),
+        "gpu": _of("gpu-train-*.json", _gpu),
     }
 
 
@@ -128,7 +128,11 @@ def _gpu(result: Mapping[str, Any]) -> str:
         ]
         for part, found in result["attention"].items()
     ]
-    return table(head, rows) + "\n\n" + table(["one layer", "per segment", "varlen"], attention)
+    made = result["header"]
+    what = f"{made['model']}, method {made['method']}, packs of {made['pack_tokens']:,} tokens."
+    layers = table(["one layer", "per segment", "varlen"], attention)
+    notes = "\n".join(f"- {note}" for note in result["notes"])
+    return "\n\n".join(part for part in (what, table(head, rows), layers, notes) if part)
 
 
 def _share(value: float | None) -> str:

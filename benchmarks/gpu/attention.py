@@ -21,7 +21,8 @@ from manako.nn.attention import attend
 
 REPEATS = 10
 SAME = 0.02
-"""Of the spread of the results: both round to bfloat16, in another order of additions."""
+"""Of a result and the spread of all: both round to bfloat16, in another order of additions, and the
+first tokens, which see few others, have results 20 times as large as the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,11 @@ def compare(shape: Shape, boundaries: Sequence[int], device: str) -> dict[str, A
     varlen = _varlen(shape, boundaries, device)
     try:
         with torch.no_grad():
-            apart, spread = _apart(segments(*inputs), varlen(*inputs))
-        if apart > SAME * spread:
-            return {**found, "varlen_ms": None, "why": f"differs by {apart:.3g} of {spread:.3g}"}
+            apart = _apart(segments(*inputs), varlen(*inputs))
+        if apart > SAME:
+            return {**found, "varlen_ms": None, "why": f"differs by {apart:.3g}, relatively"}
         return {**found, "varlen_ms": _milliseconds(varlen, inputs, device), "difference": apart}
-    except (RuntimeError, NotImplementedError) as error:
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # TypeError: an older signature
         return {**found, "varlen_ms": None, "why": str(error).split("\n", maxsplit=1)[0][:120]}
 
 
@@ -99,8 +100,10 @@ def _varlen(
     return run
 
 
-def _apart(one: Tensor, other: Tensor) -> tuple[float, float]:
-    return float((one - other).float().abs().max()), float(one.float().std())
+def _apart(one: Tensor, other: Tensor) -> float:
+    """The largest difference, relative to the result and the spread of all results."""
+    one, other = one.float(), other.float()
+    return float(((one - other).abs() / (one.abs() + one.std())).max())
 
 
 def _milliseconds(

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OURS, PADDED, PEER = "Manako, run", "padded loop, batches ready", "TRL SFTTrainer"
+AGAIN = "Manako, layers computed again"
+MODELS = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct")
 
 
 def result_of(out: Path, module: str, *arguments: str) -> dict[str, Any]:
@@ -30,16 +32,30 @@ def result_of(out: Path, module: str, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_the_gpu_benchmark_runs_at_a_tiny_size_without_a_gpu(tmp_path: Path) -> None:
-    small = ("--rows", "10", "--steps", "1", "--warmup-steps", "1", "--tiny")
+@pytest.mark.parametrize("model", MODELS)
+def test_the_gpu_benchmark_runs_at_a_tiny_size_without_a_gpu(tmp_path: Path, model: str) -> None:
+    small = ("--rows", "10", "--steps", "1", "--warmup-steps", "1", "--tiny", "--model", model)
     found = result_of(tmp_path, "gpu.train", *small)
     assert found["header"]["is_tiny"]
-    assert found["tokens_per_second"].keys() == {OURS, PADDED, PEER}
-    assert {ratio["over"] for ratio in found["ratios"]} == {PADDED, PEER}
+    assert found["header"]["model"] == model
+    assert found["is_complete"]
+    assert found["notes"] == []
+    assert found["tokens_per_second"].keys() == {OURS, AGAIN, PADDED, PEER}
+    assert {ratio["over"] for ratio in found["ratios"]} == {AGAIN, PADDED, PEER}
     assert found["data"]["image_token_share"] > 0.1  # never batches without pictures
     assert found["flops"]["vision_share"] > 0.1
+    assert found["flops"]["peak_flops"] is None  # nobody knows a CPU's
     assert found["attention"]["vision"]["per_segment_ms"] > 0
     assert found["details"][OURS]["data_wait_seconds"] >= 0
+    assert all(row["mfu"] is None for row in found["details"].values())
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_writes_what_it_has_when_its_time_is_over(tmp_path: Path) -> None:
+    small = ("--rows", "10", "--steps", "1", "--warmup-steps", "1", "--tiny", "--rounds", "1000")
+    found = result_of(tmp_path, "gpu.train", *small, "--minutes", "0.4", "--without", PEER)
+    assert found["tokens_per_second"][OURS]["median"] > 0
+    assert any("left out" in note for note in found["notes"])
 
 
 @pytest.mark.slow
