@@ -42,7 +42,7 @@ END_OF_TURN = "<end_of_utterance>"
 LANCZOS = 1
 """Pillow's number for the filter, as preprocessor_config.json writes it."""
 STEPS = ("do_resize", "do_rescale", "do_normalize", "do_pad", "do_convert_rgb")
-"""Steps of the picture processor that every published checkpoint has switched on."""
+"""Steps of the picture processor that every published checkpoint has on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ def _settings(
     check_agreement(
         folder,
         ("max_image_size", tile, vision["image_size"]),
-        ("image_seq_len", _image_seq_len(folder, vectors), vectors),
+        ("image_seq_len", image_seq_len(folder, vectors), vectors),
     )
     most = math.ceil(min(longest, IDEFICS3_LONGEST) / tile)
     return TileSettings(
@@ -202,7 +202,8 @@ def _mark_tokens(maker: LayoutMaker, row: int, column: int) -> int:
     return maker.literal_tokens(("" if column else "\n") + _mark(row, column))
 
 
-def _image_seq_len(folder: Path, otherwise: int) -> int:
+def image_seq_len(folder: Path, otherwise: int) -> int:
+    """Vectors of a tile or piece, as processor_config.json says, where it does."""
     file = folder / "processor_config.json"
     return int(read_json(file).get("image_seq_len", otherwise)) if file.is_file() else otherwise
 
@@ -215,11 +216,7 @@ def _pixel_rule(folder: Path, image_config: Mapping[str, Any]) -> PixelRule:
             f"{folder}: preprocessor_config.json asks for resample {image_config['resample']}; "
             f"these families are known with {LANCZOS} (Lanczos)"
         )
-    if off := [name for name in STEPS if not image_config.get(name, True)]:
-        raise CheckpointError(
-            f"{folder}: preprocessor_config.json switches off {', '.join(off)}, without which "
-            "these families are not known"
-        )
+    check_steps(folder, image_config)
     return PixelRule(
         mean=tuple(image_config["image_mean"]),
         std=tuple(image_config["image_std"]),
@@ -227,3 +224,12 @@ def _pixel_rule(folder: Path, image_config: Mapping[str, Any]) -> PixelRule:
         reference="pil",
         resample="lanczos",
     )
+
+
+def check_steps(folder: Path, image_config: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` where a step is off that every published checkpoint has on."""
+    if off := [name for name in STEPS if not image_config.get(name, True)]:
+        raise CheckpointError(
+            f"{folder}: preprocessor_config.json switches off {', '.join(off)}, without which "
+            "this family is not known"
+        )

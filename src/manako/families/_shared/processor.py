@@ -91,7 +91,11 @@ class ChatProcessor:
 
     def image_texts(self, conversation: Conversation) -> tuple[str, ...]:
         """`image_text` of each picture; empty where the marks stay."""
-        return self._texts(self._costs(conversation))
+        return self.join_texts(conversation, self._costs(conversation))
+
+    def join_texts(self, conversation: Conversation, costs: Sequence[ImageCost]) -> tuple[str, ...]:
+        """`image_text` of each picture, fitted to what stands beside it."""
+        return tuple(text for cost in costs if (text := self.image_text(cost)) is not None)
 
     def image_runs(self, cost: ImageCost) -> list[list[int]]:
         """Token ids that take the place of each image token of one picture."""
@@ -154,7 +158,7 @@ class ChatProcessor:
     def measure(self, conversation: Conversation) -> Lengths:
         """Lengths of `encode(conversation)` from text and image headers alone."""
         costs = self._costs(conversation)
-        layout = self.maker.training(conversation, self._texts(costs))
+        layout = self.maker.training(conversation, self.join_texts(conversation, costs))
         ids = len(layout.ids) + sum(len(run) - 1 for cost in costs for run in self.image_runs(cost))
         image_tokens = sum(self._span_tokens(layout, costs))
         return Lengths(
@@ -167,13 +171,13 @@ class ChatProcessor:
     def encode(self, conversation: Conversation) -> Example:
         """Training tokens, which of them are trained, and pixels."""
         costs = self._costs(conversation)
-        layout = self.maker.training(conversation, self._texts(costs))
+        layout = self.maker.training(conversation, self.join_texts(conversation, costs))
         return self._example(conversation, costs, layout)
 
     def encode_prompt(self, conversation: Conversation) -> Example:
         """What the model is asked, with the head of the answer; nothing is trained."""
         costs = self._costs(conversation)
-        layout = self.maker.prompt(conversation, self._texts(costs))
+        layout = self.maker.prompt(conversation, self.join_texts(conversation, costs))
         return self._example(conversation, costs, layout)
 
     def parse(self, token_ids: Sequence[int]) -> Message:
@@ -238,10 +242,7 @@ class ChatProcessor:
             if not conversation.id:
                 raise
             named = f"row {conversation.id}: {error.message}"
-            raise ImageError(named, next_step=error.next_step) from error
-
-    def _texts(self, costs: Sequence[ImageCost]) -> tuple[str, ...]:
-        return tuple(text for cost in costs if (text := self.image_text(cost)) is not None)
+            raise ImageError(named, reason=error.reason, next_step=error.next_step) from error
 
     def _span_tokens(self, layout: Layout, costs: Sequence[ImageCost]) -> list[int]:
         """Tokens of each picture's span: its runs and what stands between them."""
