@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
 from manako.core.conversation import Conversation, Message
 from manako.core.errors import RowError
 from manako.core.family import Processor
+from manako.families._shared.layout import TextTokenizer
+from manako.families._shared.tiny import sentencepiece_tokenizer
 from manako.families.qwen2_vl import FAMILY
+from manako.verify._subject import Subject
+from manako.verify.runner import laws
 
 TURNS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -94,3 +101,140 @@ def test_a_system_text_that_nothing_shows_is_refused(tiny_qwen: Path, tmp_path: 
     row = Conversation((Message("system", "be brief"), asked, trained, asked, answer), id="row")
     with pytest.raises(RowError, match="leaves the words out of turn 0"):
         processor.encode(row)
+
+
+NO_END = (
+    "{% for m in messages %}{{ m.role.upper() }}: "
+    "{% for p in m.content %}{% if p.type == 'image' %}<|image_pad|>"
+    "{% else %}{{ p.text }} {% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+"""As LLaVA 1.5's: no token ends a turn."""
+
+
+def test_an_answer_that_the_template_does_not_end_is_ended_by_the_family(
+    tiny_qwen: Path, tmp_path: Path
+) -> None:
+    processor: Any = opened(tiny_qwen, tmp_path / "no_end", NO_END)
+    row = talk("one", "first", "two", "second\nline")
+    with pytest.raises(RowError, match="writes no end-of-turn token after turn 1"):
+        processor.encode(row)
+    processor = FAMILY.open(tmp_path / "no_end")
+    processor.maker.end_token = "<|im_end|>"
+    example = processor.encode(row)
+    shown = "".join(processor.token_texts(example.input_ids.tolist()))
+    assert shown == ("USER: one ASSISTANT: first USER: two ASSISTANT: second\nline<|im_end|> ")
+    trained = "".join(processor.token_texts(example.input_ids[example.trained].tolist()))
+    assert trained == " first second\nline<|im_end|>"
+    assert example.notes == ("end of turn appended",)
+    prompt = processor.encode_prompt(Conversation(row.messages[:-1])).input_ids
+    assert np.array_equal(example.input_ids[: len(prompt)], prompt)
+
+
+def test_no_end_is_appended_where_the_template_writes_one_or_nothing_is_trained_last(
+    tiny_qwen: Path, tmp_path: Path
+) -> None:
+    processor: Any = FAMILY.open(tiny_qwen)
+    row = talk("one", "first")
+    expected = processor.encode(row).input_ids.tolist()
+    processor = FAMILY.open(tiny_qwen)
+    processor.maker.end_token = "<|endoftext|>"
+    assert processor.encode(row).input_ids.tolist() == expected
+    processor = opened(tiny_qwen, tmp_path / "no_end", NO_END)
+    processor.maker.end_token = "<|im_end|>"
+    first = talk("one", "first").messages
+    untrained = Conversation((*first, Message("user", "x"), Message("assistant", "y", train=False)))
+    example = processor.encode(untrained)
+    assert "".join(processor.token_texts(example.input_ids[example.trained].tolist())) == " first"
+    assert example.notes == ()
+
+
+@pytest.mark.parametrize(("wrong", "law"), [("dropped", 3), ("in history", 2), ("other", 1)])
+def test_laws_see_an_end_that_is_missing_in_history_or_another(
+    tiny_qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, law: int
+) -> None:
+    """What the layout says of itself is not believed: the checkpoint's template and tokenizer say
+    where an end belongs."""
+    from manako.families._shared import layout
+
+    opened(tiny_qwen, tmp_path / "no_end", NO_END)
+    subject = Subject(tmp_path / "no_end")
+    processor: Any = subject.processor
+    processor.maker.end_token = "<|im_end|>"
+    monkeypatch.setattr(subject, "probes", lambda: [talk("one", "first", "two", "second")])
+    assert all(subject.verdict(laws()[number - 1]).state == "holds" for number in (1, 2, 3, 4))
+    original = layout.LayoutMaker._ended
+
+    def broken(self: Any, conversation: Any, rendering: Any, flat: Any, notes: Any) -> Any:
+        ended, said = original(self, conversation, rendering, flat, notes)
+        if wrong == "dropped":
+            return flat, said
+        if wrong == "other":
+            return layout._Flat([ended.text.replace("<|im_end|>", "<|endoftext|>")]), said
+        first = next(place for place in sorted(flat.marks) if place > 10)
+        return layout._Flat(
+            [ended.text[: first + 1] + "<|im_end|>" + ended.text[first + 1 :]]
+        ), said
+
+    monkeypatch.setattr(layout.LayoutMaker, "_ended", broken)
+    subject = Subject(tmp_path / "no_end")
+    processor = subject.processor
+    processor.maker.end_token = "<|im_end|>"
+    monkeypatch.setattr(subject, "probes", lambda: [talk("one", "first", "two", "second")])
+    assert subject.verdict(laws()[law - 1]).state == "fails"
+
+
+BLANKS = ("prepend", "first", "always", "none")
+TEXTS = ("USER: ", "\nWhat is this?", " これは 日本の画像です", "  two blanks", "▁", "x")
+
+
+def sentencepiece(folder: Path, blanks: str) -> TextTokenizer:
+    """As Llama 2's tokenizer.json: converted with a normaliser, or later with a Metaspace."""
+    made = sentencepiece_tokenizer(
+        vocabulary=600,
+        first=["<unk>", "<s>", "</s>"],
+        control=["<image>"],
+        prefix_space=blanks == "prepend",
+        start="<s>",
+    )
+    if blanks in ("first", "always"):
+        made.normalizer = None
+        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=blanks, split=False)
+    made.save(str(folder / "tokenizer.json"))
+    return TextTokenizer(folder / "tokenizer.json")
+
+
+@pytest.mark.parametrize("blanks", BLANKS)
+def test_stretches_between_control_tokens_have_the_ids_of_the_whole_text(
+    tmp_path: Path, blanks: str
+) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = copy.deepcopy(sentencepiece(tmp_path, blanks))
+    whole = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    image = tokenizer.id_of("<image>")
+    for first in TEXTS:
+        for second in TEXTS:
+            ids = [
+                *tokenizer.encode(first)[0],
+                image,
+                *tokenizer.encode(second, at="after_token")[0],
+            ]
+            assert ids == whole.encode(f"{first}<image>{second}", add_special_tokens=False).ids
+        begun = [tokenizer.id_of("<s>"), *tokenizer.encode(first, at="after_token")[0]]
+        assert begun == whole.encode(f"<s>{first}", add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("blanks", BLANKS)
+def test_text_cut_inside_gets_no_blank_of_its_own(tmp_path: Path, blanks: str) -> None:
+    tokenizer = sentencepiece(tmp_path, blanks)
+    for text in ("USER: hi ASSISTANT: これは", "a\nb"):
+        ids, offsets = tokenizer.encode(text)
+        for number, (start, _) in enumerate(offsets):
+            if number and start >= offsets[number - 1][1]:
+                cut = [
+                    *tokenizer.encode(text[:start])[0],
+                    *tokenizer.encode(text[start:], at="inside")[0],
+                ]
+                assert cut == ids
+        assert "".join(tokenizer.decode([i], at="inside") for i in ids if i > 258).isprintable()

@@ -32,8 +32,8 @@ def _compare(subject: Subject, tokenizer: Any, conversation: Conversation, *, pr
     layout = processor.maker.prompt if prompt else processor.maker.training
     ours = layout(conversation, image_texts)
     text = _rendered(processor, tokenizer, conversation, prompt=prompt)
-    if "last answer spliced" in ours.notes:
-        text = _spliced(processor, tokenizer, conversation, text)
+    if not prompt:
+        text = _as_trained(processor, tokenizer, conversation, text)
     text = processor.maker.written(text, image_texts)
     # As every processor of `transformers` does: the beginning of text is not written twice.
     starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
@@ -73,13 +73,22 @@ def _rendered(processor: Any, tokenizer: Any, conversation: Conversation, *, pro
     return str(text)
 
 
-def _spliced(processor: Any, tokenizer: Any, conversation: Conversation, text: str) -> str:
-    """The prompt of the last answer, then `text` from that answer on: where a template does not
-    write history as it asks, the model is trained on what it will be asked."""
-    asked = Conversation(conversation.messages[:-1], id=conversation.id)
+def _as_trained(processor: Any, tokenizer: Any, conversation: Conversation, text: str) -> str:
+    """`text` as the last answer is asked for and ended, whatever the layout says it did.
+
+    Where a template does not write history as it asks, the prompt of the last answer and then the
+    text from that answer on; where it ends no turn, with the family's end token after the words.
+    """
     answer = conversation.messages[-1].text.strip()
+    asked = Conversation(conversation.messages[:-1], id=conversation.id)
     prompt = _rendered(processor, tokenizer, asked, prompt=True)
-    return prompt + text[text.rindex(answer) :]
+    if not text.startswith(prompt):
+        text = prompt + text[text.rindex(answer) :]
+    end = text.rindex(answer) + len(answer)
+    closing = [processor.tokenizer.decode([token_id]) for token_id in processor.end_ids]
+    if processor.maker.end_token and not any(token in text[end:] for token in closing):
+        text = text[:end] + processor.maker.end_token + text[end:]
+    return text
 
 
 def _as_transformers(renderer: Any, message: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ content staying text. So a content can neither forge a turn nor an image.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from manako.core.conversation import Conversation
 from manako.core.errors import RowError
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 MAX_CACHED_STRETCH_CHARACTERS = 64
 MAX_CACHED_STRETCHES = 8192
 MAX_KEPT_LAYOUTS = 2048
+Place = Literal["start", "after_token", "inside"]
+"""Where a stretch stands: at the start of a text, after a control token, or inside plain text."""
+ENDED = "end of turn appended"
+"""Note of an example whose template writes no end of turn."""
 MARKS_FROM = 0x100000
 """Plane 16 private use: the flat form of a marked rendering has its marks there."""
 
@@ -58,6 +63,7 @@ class _Stretch:
 
     pieces: tuple[str | int, ...]
     trained: tuple[bool, ...]
+    at: Place
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,21 @@ class _Skeleton:
 
 @dataclass
 class TextTokenizer:
-    """A `tokenizer.json` that encodes contents as plain text. Picklable: reopened where used."""
+    """A `tokenizer.json` that encodes contents as plain text. Picklable: reopened where used.
+
+    Those converted from SentencePiece put a blank before a text: before every stretch that follows
+    a control token, or before the first alone.
+    """
 
     file: Path
     _loaded: Tokenizer | None = field(default=None, repr=False, compare=False)
-    _cache: OrderedDict[str, Any] = field(default_factory=OrderedDict, repr=False, compare=False)
+    _cache: OrderedDict[Hashable, Any] = field(
+        default_factory=OrderedDict, repr=False, compare=False
+    )
+    _by_place: dict[Place, Tokenizer] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self.file, "_loaded": None, "_cache": OrderedDict()}
+        return {"file": self.file, "_loaded": None, "_cache": OrderedDict(), "_by_place": {}}
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -88,21 +101,34 @@ class TextTokenizer:
             self._loaded.encode_special_tokens = True
         return self._loaded
 
-    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of plain text and their character offsets in it."""
-        if found := self._cache.get(text):
+    def encode(self, text: str, *, at: Place = "start") -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of plain text and their character offsets in it: those that it has as part of a
+        longer text, where it stands `at`."""
+        if found := self._cache.get((text, at)):
             return found  # type: ignore[no-any-return]
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        encoding = self._for(at).encode(text, add_special_tokens=False)
         result = (encoding.ids, encoding.offsets)
         if len(text) <= MAX_CACHED_STRETCH_CHARACTERS:
-            self._cache[text] = result
+            self._cache[text, at] = result
             if len(self._cache) > MAX_CACHED_STRETCHES:
                 self._cache.popitem(last=False)
         return result
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, control tokens included."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+    def decode(self, ids: Sequence[int], *, at: Place = "start") -> str:
+        """Text of ids, control tokens included. A blank that the tokenizer puts before a text is
+        taken off again, but not inside one."""
+        return self._for(at).decode(list(ids), skip_special_tokens=False)
+
+    def _for(self, at: Place) -> Tokenizer:
+        """The tokenizer with the blanks that it writes at that place, and no others."""
+        if at == "start":
+            return self.tokenizer
+        if at not in self._by_place:
+            settings = json.loads(self.tokenizer.to_str())
+            changed = _without_blank(settings, inside=at == "inside")
+            is_same = changed == settings
+            self._by_place[at] = self.tokenizer if is_same else _plain(changed)
+        return self._by_place[at]
 
     def id_of(self, token: str) -> int | None:
         return self.tokenizer.token_to_id(token)
@@ -131,15 +157,18 @@ class LayoutMaker:
         image_mark: str | None,
         end_ids: Sequence[int],
         image_token: str | None = None,
+        end_token: str | None = None,
     ) -> None:
         """image_mark: what the template writes for a picture; image_token: the token whose places
         the picture takes, where it is another (`image_texts` then say how the mark is written).
+        end_token: put after the last answer where the template writes no end of turn.
         """
         self.renderer = renderer
         self.tokenizer = tokenizer
         self.image_mark = image_mark
         self.image_token = image_token or image_mark
         self.end_ids = tuple(end_ids)
+        self.end_token = end_token
         self._added: _AddedTokens | None = None
         self._skeletons: OrderedDict[Hashable, _Skeleton] = OrderedDict()
         self._layouts: OrderedDict[Hashable, Layout] = OrderedDict()
@@ -212,6 +241,7 @@ class LayoutMaker:
         """Where control tokens, words and trained regions stand: the same for every conversation
         of this shape. The last answer's prompt is proved here, with this conversation's words."""
         flat, notes = self._joined(conversation, rendering, image_texts)
+        flat, notes = self._ended(conversation, rendering, flat, notes)
         refuse_lost(conversation, rendering, set(flat.marks.values()))
         regions: list[tuple[int, int]] = []
         for index, message in enumerate(conversation.messages):
@@ -241,19 +271,46 @@ class LayoutMaker:
         flat = _spliced(conversation, rendering, flat, asked)
         return flat, (*rendering.notes, "last answer spliced")
 
+    def _ended(
+        self,
+        conversation: Conversation,
+        rendering: Rendering,
+        flat: _Flat,
+        notes: tuple[str, ...],
+    ) -> tuple[_Flat, tuple[str, ...]]:
+        """With the family's end token right after the words of the last answer, where that is
+        trained and the template ends no turn. History has none: what is asked will have none."""
+        last = len(conversation.messages) - 1
+        if self.end_token is None or not conversation.messages[last].is_trained:
+            return flat, notes
+        words_end = _marks_of_turn(conversation, rendering, flat, last)[-1] + 1
+        if self._end_of_turn(flat, words_end) is not None:
+            return flat, notes
+        ended = _Flat([flat.text[:words_end] + self.end_token + flat.text[words_end:]])
+        return ended, (*notes, ENDED)
+
     def _answer_end(
         self, conversation: Conversation, flat: _Flat, last_word: int, index: int
     ) -> int:
-        """The end of the end-of-turn token in the literal after the turn's last words."""
-        stop = min((place for place in flat.marks if place > last_word), default=len(flat.text))
-        for _, end, token_id in self._added_tokens.find(flat.text, last_word + 1, stop):
-            if token_id in self.end_ids:
-                return end
+        """The end of the end-of-turn token in the literal after the turn's last words; of these
+        words, where history has none and the family names one."""
+        if (end := self._end_of_turn(flat, last_word + 1)) is not None:
+            return end
+        if self.end_token is not None:
+            return last_word + 1
         raise RowError(
             f"row {conversation.id}: the template writes no end-of-turn token after turn {index}",
             row_id=conversation.id,
             reason="no_end_of_turn",
         )
+
+    def _end_of_turn(self, flat: _Flat, words_end: int) -> int | None:
+        """Where the end-of-turn token ends that stands before the next words, if one does."""
+        stop = min((place for place in flat.marks if place >= words_end), default=len(flat.text))
+        for _, end, token_id in self._added_tokens.find(flat.text, words_end, stop):
+            if token_id in self.end_ids:
+                return end
+        return None
 
     def _skeleton_of(
         self, flat: _Flat, regions: Sequence[tuple[int, int]], notes: tuple[str, ...]
@@ -311,7 +368,7 @@ class LayoutMaker:
     def _encode(self, stretch: _Stretch, words: Sequence[Word]) -> tuple[list[int], list[bool]]:
         """Ids of a stretch; a token is trained when its characters overlap what is trained."""
         texts = [p if isinstance(p, str) else words[p].text for p in stretch.pieces]
-        ids, offsets = self.tokenizer.encode("".join(texts))
+        ids, offsets = self.tokenizer.encode("".join(texts), at=stretch.at)
         if not any(stretch.trained):
             return ids, [False] * len(ids)
         ranges, place = [], 0
@@ -359,6 +416,39 @@ class _AddedTokens:
             if self._settings[token_id].rstrip:
                 b = len(text) - len(text[b:].lstrip())
             yield a, b, token_id
+
+
+def _without_blank(settings: Any, *, inside: bool) -> Any:
+    """Settings of a tokenizer that puts no blank before a text but where one follows a control
+    token; inside: nor there, and that takes none off when it decodes."""
+    if isinstance(settings, list):
+        kept = [item for item in settings if not (inside and _is_blank_step(item))]
+        return [_without_blank(item, inside=inside) for item in kept]
+    if not isinstance(settings, dict):
+        return settings
+    changed = {
+        key: value if key in ("model", "added_tokens") else _without_blank(value, inside=inside)
+        for key, value in settings.items()
+    }
+    if changed.get("prepend_scheme") in (("first", "always") if inside else ("first",)):
+        changed["prepend_scheme"] = "never"
+    for step in ("normalizer", "decoder"):
+        if inside and _is_blank_step(changed.get(step)):
+            changed[step] = None
+    return changed
+
+
+def _is_blank_step(step: Any) -> bool:
+    kind = step.get("type") if isinstance(step, dict) else None
+    return kind == "Prepend" or (kind == "Strip" and "start" in step)
+
+
+def _plain(settings: Any) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    made = Tokenizer.from_str(json.dumps(settings))
+    made.encode_special_tokens = True
+    return made
 
 
 def _kept(
@@ -410,7 +500,7 @@ def _stretch(flat: _Flat, start: int, end: int, regions: Sequence[tuple[int, int
     for a, b in pairwise(ordered):
         pieces.append(flat.marks[a] if a in flat.marks else flat.text[a:b])
         trained.append(any(a < stop and b > begin for begin, stop in regions))
-    return _Stretch(tuple(pieces), tuple(trained))
+    return _Stretch(tuple(pieces), tuple(trained), "after_token" if start else "start")
 
 
 def _spliced(conversation: Conversation, rendering: Rendering, flat: _Flat, asked: str) -> _Flat:

@@ -28,8 +28,8 @@ def open_chat(
 
     image_token_id: of config.json; None for a text model. image_mark: what the template writes
     for a picture, where that is not the image token. template: for checkpoints that carry none.
-    end_token: ends an answer, beside those that the checkpoint names. Raises `CheckpointError`
-    where files are missing or disagree.
+    end_token: ends an answer, beside those that the checkpoint names; put after the last answer
+    where the template writes none. Raises `CheckpointError` where files are missing or disagree.
     """
     tokenizer = open_tokenizer(folder)
     image_token = _image_token(folder, tokenizer, image_token_id)
@@ -40,6 +40,7 @@ def open_chat(
         image_mark=image_mark or image_token,
         image_token=image_token,
         end_ids=end_ids,
+        end_token=end_token if end_token and tokenizer.id_of(end_token) is not None else None,
     )
     return {
         "family": family.name,
