@@ -213,7 +213,7 @@ def test_law_7_sees_padding_that_is_attended_to(
 
 def test_transformers_is_silent_without_the_mask_and_we_are_not(made: Made) -> None:
     folder = made()
-    processor = FAMILY.open(folder)
+    processor: Any = FAMILY.open(folder)
     inputs = inputs_of(folder, [processor.encode(asked(picture(42, 112), picture(112, 42)))])
     inputs.pop("segments")
     model: Any = load_model(folder, FAMILY)

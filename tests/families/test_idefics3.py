@@ -135,12 +135,13 @@ def test_prompts_are_those_of_the_processor(made: Made, split: bool) -> None:
 def test_smolvlm_writes_and_cuts_as_its_processor(made: Made, split: bool) -> None:
     """Its whole processor needs torchvision and num2words, so its two halves are compared."""
     folder = made("smolvlm", split=split)
-    reference = SmolVLMImageProcessorPil(**settings_of(folder))
+    reference: Any = SmolVLMImageProcessorPil(**settings_of(folder))
     processor = opened(folder)
+    written: Any = get_image_prompt_string
     for size in SHAPES:
         image = picture(*size)
         found = reference([[pillow_of(image)]], return_row_col_info=True)
-        expected = get_image_prompt_string(
+        expected = written(
             found["rows"][0][0],
             found["cols"][0][0],
             4,

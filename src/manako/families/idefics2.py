@@ -47,7 +47,7 @@ def make_tiny(folder: Path, seed: int = 0, **changes: Any) -> None:
         start="<s>",
     )
     of_pictures = {name: changes.pop(name) for name in ("split", "sides") if name in changes}
-    ids = {token: tokenizer.token_to_id(token) for token in IMAGE_TOKENS}
+    ids = {token: int(tokenizer.token_to_id(token) or 0) for token in IMAGE_TOKENS}
     config = _config(tokenizer.get_vocab_size(), ids["<image>"], **changes)
     template = chat_template("")
     write_tiny(

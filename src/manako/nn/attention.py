@@ -85,13 +85,13 @@ def use_segments(model: PreTrainedModel) -> None:
     model.set_attn_implementation({"": TEXT_NAME, **parts})
 
 
-def _padding_mask(*sizes: Any, attention_mask: Tensor | None = None, **others: Any) -> Any:
+def _padding_mask(*sizes: Any, **others: Any) -> Tensor | None:
     """No T × T mask is built for a row of conversations: segments say what it would. Only where
     the model itself says which tokens are none, as a tower does that takes pictures of several
     sizes in one batch, its mask is that of SDPA."""
-    if attention_mask is None:
+    if others.get("attention_mask") is None:
         return None
-    return sdpa_mask(*sizes, attention_mask=attention_mask, **others)
+    return sdpa_mask(*sizes, **others)
 
 
 def attend(

@@ -148,7 +148,9 @@ class TiledProcessor(ChatProcessor):
         model therefore too."""
         return Message("assistant", (Text(super().parse(token_ids).text.removeprefix(" ")),))
 
-    def _filtered(self, pixels_HWC: NDArray[np.uint8], width: int, height: int) -> Any:
+    def _filtered(
+        self, pixels_HWC: NDArray[np.uint8], width: int, height: int
+    ) -> NDArray[np.uint8]:
         return resize_pillow(pixels_HWC, width, height, resample=LANCZOS)
 
 
