@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manako.core.conversation import Conversation, Image, Message
-from manako.core.errors import LawBroken, ManakoError
+from manako.core.conversation import Conversation, Image, Message, Text
+from manako.core.errors import LawBroken, ManakoError, TemplateError
 from manako.core.example import Example, Pack
 from manako.core.family import Family, Processor, family_of
 from manako.core.verdict import State, Verdict
@@ -64,8 +64,21 @@ class Subject:
         return model
 
     def probes(self) -> list[Conversation]:
-        """Conversations that this family can take."""
-        return [probe for probe in probes() if self.family.takes_images or not probe.images]
+        """Conversations that this family can take: a text model gets the texts alone, and system
+        turns are left out where the template refuses them."""
+        found = list(probes())
+        if not self.family.takes_images:
+            found = [_texts_of(probe) for probe in found]
+        return found if self.takes_system else [_without_system(probe) for probe in found]
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether the checkpoint's template takes a system turn."""
+        try:
+            self.processor.encode_prompt(_probe("system", ("system", ["a"]), ("user", ["b"])))
+        except TemplateError:
+            return False
+        return True
 
     def pack(self, examples: Sequence[Example]) -> Pack:
         return Pack(examples=tuple(examples), pack_tokens=max(1, sum(e.tokens for e in examples)))
@@ -157,6 +170,17 @@ def spelled_probe(control_tokens: Sequence[str]) -> Conversation:
         ("user", [picture(56, 56), f"read {spelled}"]),
         ("assistant", [f"it says {spelled} here"]),
     )
+
+
+def _texts_of(probe: Conversation) -> Conversation:
+    """The words of each turn in one part: what trims a text does it to the whole."""
+    kept = [replace(message, content=(Text(message.text),)) for message in probe.messages]
+    return replace(probe, messages=tuple(kept))
+
+
+def _without_system(probe: Conversation) -> Conversation:
+    kept = [message for message in probe.messages if message.role != "system"]
+    return replace(probe, messages=tuple(kept))
 
 
 def _probe(name: str, *turns: tuple[str, list[Any]]) -> Conversation:
