@@ -83,11 +83,12 @@ def started(folder: Path) -> Iterator[list[Launcher]]:
         launcher.close()
 
 
-def test_the_page_has_both() -> None:
-    assert [command.split()[0] for command in COMMANDS] == ["torchrun", "accelerate"]
+def test_the_page_has_all() -> None:
+    assert [command.split()[0] for command in COMMANDS] == ["torchrun", "accelerate", "accelerate"]
+    assert ["--use_fsdp" in command for command in COMMANDS] == [False, False, True]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[0])
+@pytest.mark.parametrize("command", COMMANDS, ids=["torchrun", "accelerate", "fsdp"])
 def test_a_launcher_trains_in_two_processes(
     command: str, folder: Path, started: list[Launcher]
 ) -> None:
@@ -96,7 +97,9 @@ def test_a_launcher_trains_in_two_processes(
     assert started[0].process.returncode == 0, said
     assert said.count("Finished after 6 steps") == 1
     record = read_record(folder / "run" / "record.jsonl")
-    assert record.of_kind("setup")[0]["world_size"] == 2
+    setup = record.of_kind("setup")[0]
+    assert setup["world_size"] == 2
+    assert setup.get("sharding") == ("fsdp2" if "--use_fsdp" in command else None)
     assert read_json(folder / "run" / "state.json")["state"] == "finished"
 
 

@@ -146,6 +146,8 @@ class Recipe:
     dataloader_num_workers: processes that make packs ready beside the training process.
     cpu_threads: threads that torch computes with on a CPU; 0 leaves torch's own number, one per
         core. A small model is quicker with one, and so is a busy machine.
+    fsdp: the ranks of a run share weights, gradients and optimizer state out, each with its part, where
+        otherwise each holds all of them (PyTorch's FSDP2); for models trained in full with `adamw`.
     ddp_timeout: seconds that processes which train together wait for one another before they end
         with an error.
     report_to: `tensorboard`, or nothing; `record.jsonl` is always written.
@@ -193,6 +195,7 @@ class Recipe:
     save_total_limit: int = 2
     dataloader_num_workers: int = 1
     cpu_threads: int = 0
+    fsdp: bool = False
     ddp_timeout: int = 1800
     report_to: tuple[str, ...] = ()
 
@@ -210,6 +213,7 @@ class Recipe:
         self._check_sources()
         self._check_methods()
         self._check_memory()
+        self._check_sharing()
         self._check_reports()
 
     def _check_schedule(self) -> None:
@@ -270,6 +274,21 @@ class Recipe:
                 f"optim_state_dtype: {self.optim_state_dtype} says nothing under optim: "
                 f"{self.optim}, which keeps 8 bits",
                 next_step="leave optim_state_dtype out, or set optim: adamw",
+            )
+
+    def _check_sharing(self) -> None:
+        if not self.fsdp:
+            return
+        if adapted := [part for part, s in self.part_settings().items() if s.how == "lora"]:
+            raise NotInThisVersion(
+                f"fsdp: adapters ({', '.join(adapted)}) are not shared out in this version",
+                next_step="leave fsdp out: every rank then holds the frozen model, and of "
+                "adapters little is sent; or train in full",
+            )
+        if self.optim != "adamw":
+            raise NotInThisVersion(
+                f"fsdp: optim: {self.optim} needs whole tensors, which no rank has",
+                next_step="set optim: adamw; optim_state_dtype: bfloat16 halves its state",
             )
 
     def _check_reports(self) -> None:

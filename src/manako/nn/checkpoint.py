@@ -77,9 +77,15 @@ def build_empty(source: Path | Mapping[str, Any], family: Family) -> PreTrainedM
         return _model_class(family)._from_config(config)  # type: ignore[no-any-return]
 
 
-def save_model(model: PreTrainedModel, family: Family, folder: Path) -> None:
+def save_model(
+    model: PreTrainedModel,
+    family: Family,
+    folder: Path,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write config.json, generation_config.json and safetensors into `folder`, published layout.
 
+    weights: by the model's own names, where the model does not hold them whole.
     Not atomic by itself: call it inside `core.files.atomic_folder`. Raises `OSError` when the disk
     is full.
     """
@@ -88,7 +94,11 @@ def save_model(model: PreTrainedModel, family: Family, folder: Path) -> None:
     model.generation_config = _plain_generation()
     try:
         with _quiet(), write_errors(folder):
-            model.save_pretrained(str(folder), max_shard_size=MAX_SHARD_SIZE)
+            model.save_pretrained(
+                str(folder),
+                state_dict=None if weights is None else dict(weights),
+                max_shard_size=MAX_SHARD_SIZE,
+            )
     finally:
         model.generation_config = generation
     if generation is not None:

@@ -11,7 +11,7 @@ the whole model, and PEFT answers it by making the embeddings require gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from manako.core.family import Family, PartName
 
 
+def layers_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers of a model, with their names: blocks of its vision tower, decoder layers."""
+    for name, module in model.named_modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            yield name, module
+
+
 def recompute_layers(
     model: nn.Module, family: Family, parts: Collection[PartName]
 ) -> dict[PartName, int]:
@@ -33,12 +40,11 @@ def recompute_layers(
     Once per model. Raises `RecipeError` for a part without such layers.
     """
     counts: dict[PartName, int] = dict.fromkeys(parts, 0)
-    for name, module in model.named_modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            part = family.part_of(name)
-            if part in counts:
-                module.forward = _Twice(module, module.forward)
-                counts[part] += 1
+    for name, module in layers_of(model):
+        part = family.part_of(name)
+        if part in counts:
+            module.forward = _Twice(module, module.forward)
+            counts[part] += 1
     for part, count in counts.items():
         if not count:
             raise RecipeError(

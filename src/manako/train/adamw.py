@@ -4,16 +4,18 @@ The step itself is float32, as in Loshchilov & Hutter (arXiv 1711.05101); only w
 next one is rounded. The second moment changes by a thousandth a step (`adam_beta2` 0.999), less than
 the half step of bfloat16 (a 512th): rounded to the nearest it would never fall again. So moments are
 rounded up or down by chance, right in the mean (Gupta et al., arXiv 1502.02551). The chance is a
-function of the step's number: a run that goes on, and every rank, draws the same.
+function of the step's number and of the place in the weight: a run that goes on, and every rank,
+draws the same, also where a rank has only some rows of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 PIECE = 1 << 22
 """Numbers of a weight that are updated at once: what is float32 for a moment stays small."""
@@ -67,20 +69,41 @@ class RoundedAdamW(torch.optim.Optimizer):
             state["exp_avg"],
             state["exp_avg_sq"],
         )
-        rows = _rows(parameter)
-        pieces = (torch.split(_with_rows(tensor), rows) for tensor in tensors)
-        for weight, grad, mean, square in zip(*pieces, strict=True):
-            _update_piece(weight, grad, mean, square, group, number, chances.of(number, weight))
+        here = [_rows_here(tensor) for tensor in tensors]
+        first = _first_row(parameter)
+        for begin, end in _pieces(first, first + len(here[0]), _rows_at_once(parameter)):
+            weight, grad, mean, square = (rows[begin - first : end - first] for rows in here)
+            skipped = begin % _rows_at_once(parameter) * weight[0].numel()
+            chance = chances.of(number, weight, skipped)
+            _update_piece(weight, grad, mean, square, group, number, chance)
 
 
-def _rows(weight: Tensor) -> int:
+def _rows_at_once(weight: Tensor) -> int:
     """How many rows of a weight are updated at once."""
-    return max(1, PIECE * len(_with_rows(weight)) // max(1, weight.numel()))
+    rows = len(weight) if weight.ndim else 1
+    return max(1, PIECE * rows // max(1, weight.numel()))
 
 
-def _with_rows(tensor: Tensor) -> Tensor:
-    """A single number is one row."""
-    return tensor if tensor.ndim else tensor.view(1)
+def _rows_here(tensor: Any) -> Tensor:
+    """The rows that this rank has, of a weight that ranks share; a single number is one row."""
+    here: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return here if here.ndim else here.view(1)
+
+
+def _first_row(weight: Tensor) -> int:
+    """Which row of the weight is this rank's first: FSDP2 shares rows out as `torch.chunk` does."""
+    if not isinstance(weight, DTensor):
+        return 0
+    mesh = weight.device_mesh
+    return min(len(weight), -(-len(weight) // mesh.size()) * mesh.get_local_rank())
+
+
+def _pieces(first: int, end: int, most: int) -> Iterator[tuple[int, int]]:
+    """Rows `first` to `end`, cut at every multiple of `most`."""
+    while first < end:
+        cut = min(end, (first // most + 1) * most)
+        yield first, cut
+        first = cut
 
 
 def _update_piece(
@@ -117,12 +140,15 @@ class _Chances:
     differ is what one number meets from step to step."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self._most = max(max(PIECE, p[:1].numel()) if p.ndim else 1 for p in parameters)
+        self._most = max(
+            max(PIECE, p.numel() // max(1, len(p))) if p.ndim else 1 for p in parameters
+        )
         self._most = min(self._most, max(p.numel() for p in parameters))
         self._drawn: dict[tuple[int, torch.device], Tensor] = {}
 
-    def of(self, number: int, piece: Tensor) -> Tensor:
-        """int32 in the piece's shape; for the step of one number always the same."""
+    def of(self, number: int, piece: Tensor, skipped: int = 0) -> Tensor:
+        """int32 in the piece's shape; for the step of one number always the same. skipped: numbers
+        of the piece, as one process has it, that come before these."""
         key = (number, piece.device)
         if key not in self._drawn:
             generator = torch.Generator(piece.device).manual_seed(number)
@@ -133,4 +159,4 @@ class _Chances:
                 device=piece.device,
                 dtype=torch.int32,
             )
-        return self._drawn[key][: piece.numel()].view(piece.shape)
+        return self._drawn[key][skipped : skipped + piece.numel()].view(piece.shape)

@@ -6,6 +6,11 @@ A folder holds weights in the published layout (or an adapter), the processor's 
     optimizer.safetensors   optimizer state, by parameter
     rng.safetensors         torch's random states
 
+or, where ranks share the model out,
+
+    optimizer/*.safetensors     each rank's rows of the optimizer state
+    rng-N.safetensors           the random states of rank N; without a number, of the first
+
 Nothing is pickled.
 """
 
@@ -20,13 +25,14 @@ import torch
 from torch import Tensor
 
 from manako.core.errors import InputError, ResumeError
-from manako.core.files import atomic_folder, read_json, write_json
+from manako.core.files import read_json, write_json
 from manako.core.recipe import Recipe
 from manako.hub.models import origin_of
 from manako.nn import adapters
 from manako.nn.checkpoint import read_tensors, save_model, write_tensors
 from manako.train.optimizers import restore_state, state_tensors
 from manako.train.parts import full_parameters
+from manako.train.sharding import Copies
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
     from manako.core.family import Family, Processor
 
 TRAINER = "trainer.json"
-OPTIMIZER = "optimizer.safetensors"
 RNG = "rng.safetensors"
 FORMAT_VERSION = 1
 
@@ -42,6 +47,7 @@ IDLE_FIELDS = frozenset(
     {
         "output_dir",
         "eval",
+        "fsdp",
         "gradient_checkpointing",
         "logging_steps",
         "save_steps",
@@ -92,14 +98,17 @@ class Trainee:
         return {parameter: name for name, parameter in self.model.named_parameters()}
 
 
-def write(folder: Path, trainee: Trainee, progress: Progress) -> None:
-    """Write a checkpoint; `folder` appears when it is whole. Raises `WriteError`."""
-    with atomic_folder(folder) as partial:
-        _write_weights(partial, trainee)
-        trainee.processor.save(partial)
-        write_tensors(partial / OPTIMIZER, state_tensors(trainee.optimizers, trainee.names))
-        write_tensors(partial / RNG, _random_states())
-        write_json(partial / TRAINER, {"version": FORMAT_VERSION, **asdict(progress)})
+def write(folder: Path, trainee: Trainee, progress: Progress, sharding: Copies) -> None:
+    """Write a checkpoint; `folder` appears when it is whole. Called by every rank that `writes`.
+    Raises `WriteError`."""
+    with sharding.checkpoint(folder) as partial:
+        weights = sharding.whole_weights(trainee.model)
+        sharding.write_state(partial, state_tensors(trainee.optimizers, trainee.names))
+        write_tensors(partial / _rng_name(sharding.ranks.rank), _random_states())
+        if sharding.ranks.is_first:
+            _write_weights(partial, trainee, weights)
+            trainee.processor.save(partial)
+            write_json(partial / TRAINER, {"version": FORMAT_VERSION, **asdict(progress)})
 
 
 def read_progress(folder: Path) -> Progress:
@@ -116,7 +125,7 @@ def read_progress(folder: Path) -> Progress:
         ) from error
 
 
-def restore(folder: Path, trainee: Trainee) -> None:
+def restore(folder: Path, trainee: Trainee, sharding: Copies) -> None:
     """Put optimizer and random states back; an adapter's weights too.
 
     Whole models are loaded from the checkpoint's folder before they come here.
@@ -124,8 +133,11 @@ def restore(folder: Path, trainee: Trainee) -> None:
     if trainee.is_adapter:
         _check_base(folder, trainee)
         adapters.restore(trainee.model, folder)
-    restore_state(trainee.optimizers, trainee.names, read_tensors(folder / OPTIMIZER))
-    _set_random_states(read_tensors(folder / RNG))
+    names = trainee.names
+    parameters = {name: parameter for parameter, name in names.items()}
+    restore_state(trainee.optimizers, names, sharding.read_state(folder, parameters))
+    own = folder / _rng_name(sharding.ranks.rank)
+    _set_random_states(read_tensors(own if own.is_file() else folder / RNG))
 
 
 def check_recipe(recipe: Recipe, progress: Progress, folder: Path) -> None:
@@ -147,9 +159,9 @@ def other_setting(progress: Progress, setting: Mapping[str, Any]) -> list[str]:
     """What differs from when the run was saved: it goes on, but not bit for bit."""
     before = progress.setting
     return [
-        f"{name}: {before.get(name)} then, {now} now"
-        for name, now in setting.items()
-        if before.get(name) != now
+        f"{name}: {before.get(name)} then, {setting.get(name)} now"
+        for name in {**setting, **before}
+        if before.get(name) != setting.get(name)
     ]
 
 
@@ -164,9 +176,9 @@ def _comparable(values: Mapping[str, Any], name: str) -> Any:
     return [{key: item for key, item in source.items() if key != "path"} for source in value]
 
 
-def _write_weights(folder: Path, trainee: Trainee) -> None:
+def _write_weights(folder: Path, trainee: Trainee, weights: Mapping[str, Tensor] | None) -> None:
     if not trainee.is_adapter:
-        save_model(trainee.model, trainee.family, folder)
+        save_model(trainee.model, trainee.family, folder, weights)
         return
     adapters.save(
         trainee.model,
@@ -186,6 +198,10 @@ def _check_base(folder: Path, trainee: Trainee) -> None:
             f"({found.get('path')})",
             next_step="put the run's base model back, or choose another output_dir",
         )
+
+
+def _rng_name(rank: int) -> str:
+    return f"rng-{rank}.safetensors" if rank else RNG
 
 
 def _random_states() -> dict[str, Tensor]:

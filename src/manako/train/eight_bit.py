@@ -63,7 +63,9 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state of one parameter as plain tensors; those inside another are called `outer/inner`."""
     found: dict[str, Tensor] = {}
     for key, value in state.items():
-        if isinstance(value, Tensor) and is_traceable_wrapper_subclass(value):
+        if hasattr(value, "to_local"):  # some rows of a tensor that ranks share
+            found[key] = value
+        elif isinstance(value, Tensor) and is_traceable_wrapper_subclass(value):
             names, _ = value.__tensor_flatten__()
             found |= {f"{key}/{name}": getattr(value, name) for name in names}
         else:

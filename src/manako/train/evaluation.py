@@ -15,7 +15,7 @@ from manako.data.loader import Loader
 from manako.data.settings import LoaderSettings
 from manako.data.too_long import Fitted
 from manako.nn.batch import make_batch, token_losses
-from manako.train.ranks import Ranks
+from manako.train.sharding import Copies
 
 if TYPE_CHECKING:
     from manako.core.conversation import Conversation
@@ -51,10 +51,11 @@ class Validation:
     """Held-out rows, ready to be scored again and again."""
 
     def __init__(
-        self, recipe: Recipe, source: RowSource, fitted: Fitted, ranks: Ranks | None = None
+        self, recipe: Recipe, source: RowSource, fitted: Fitted, sharding: Copies | None = None
     ) -> None:
         self._fitted = fitted
-        self._ranks = ranks or Ranks()
+        self._sharding = sharding or Copies()
+        ranks = self._sharding.ranks
         most = recipe.eval.max_rows if recipe.eval else source.rows
         rows = SomeRows(source, most)
         if not rows.rows:
@@ -63,7 +64,7 @@ class Validation:
             LoaderSettings(
                 weights={"eval": 1.0},
                 pack_tokens=recipe.pack_tokens,
-                global_batch_packs=self._ranks.size,
+                global_batch_packs=ranks.size,
                 pack_window_rows=recipe.pack_window_rows,
                 too_long=recipe.too_long,
             ),
@@ -72,7 +73,7 @@ class Validation:
             encode=fitted.encode,
             fingerprint=fitted.processor.fingerprint,
             workers=0,
-            share=self._ranks.share,
+            share=ranks.share,
         )
         self._start = self._loader.state()
 
@@ -85,13 +86,14 @@ class Validation:
         total, tokens = 0.0, 0.0
         self._loader.restore(self._start)
         for step in self._loader:
-            for pack in step.packs:
-                if pack.trained_tokens:
-                    batch = make_batch(pack, self._fitted.processor, device=device, dtype=dtype)
+            for pack in self._sharding.packs(step.packs):
+                batch = make_batch(pack, self._fitted.processor, device=device, dtype=dtype)
+                with self._sharding.gathering():
                     total += float(token_losses(model, batch).double().sum())
-                    tokens += pack.trained_tokens
+                tokens += pack.trained_tokens
+        self._sharding.settle(model)
         model.train(was_training)
-        total, tokens = self._ranks.sum([total, tokens], "the validation loss")
+        total, tokens = self._sharding.ranks.sum([total, tokens], "the validation loss")
         if not tokens:
             raise InputError("eval.data has no row with a trained token that fits in a pack")
         return total / tokens

@@ -32,6 +32,7 @@ from manako.train.ranks import Ranks, open_ranks
 from manako.train.run_folder import RunFolder, SharedRunFolder
 from manako.train.schedules import rate_factor
 from manako.train.setup import Listener, Log, Run, open_run, progress_of, read_latest
+from manako.train.sharding import as_launched
 from manako.train.signals import StopNow, StopRequest
 from manako.train.step import clip_gradients, training_step, update
 
@@ -58,6 +59,7 @@ def run_training(
     where the folder holds another run or a finished one, `WriteError` where the disk is full; the
     last whole checkpoint is then as it was; `RankError` where another rank does not come.
     """
+    recipe = as_launched(recipe)
     if ranks is None:
         with open_ranks(recipe.ddp_timeout) as ranks:
             return run_training(recipe, listener=listener, ranks=ranks)
@@ -137,11 +139,11 @@ def _evaluate(run: Run) -> None:
 
 
 def _save(run: Run, seconds: float) -> None:
-    if not run.ranks.is_first:
+    if not run.sharding.writes:
         return
     begun = time.monotonic()
     folder = run.folder.checkpoint(run.step)
-    checkpoints.write(folder, run.trainee, progress_of(run, seconds))
+    checkpoints.write(folder, run.trainee, progress_of(run, seconds), run.sharding)
     run.folder.keep_last(run.recipe.save_total_limit)
     run.folder.write_state("running", step=run.step, total_steps=run.total_steps)
     taken = time.monotonic() - begun
@@ -160,15 +162,17 @@ def _step(run: Run, meter: Meter) -> dict[str, float]:
     rates = set_rates(run.trainee.optimizers, _rate_factor(run))
     loss, norms = torch.zeros(()), {}
     if step.trained_tokens:  # else every row of the step was refused: there is nothing to learn
-        loss = training_step(
-            run.trainee.model,
-            _batches(run, step),
-            trained_tokens=step.trained_tokens,
-            backward=run.accelerator.backward,
-        )
+        with run.sharding.gathering():
+            loss = training_step(
+                run.trainee.model,
+                _batches(run, step),
+                trained_tokens=step.trained_tokens,
+                backward=run.accelerator.backward,
+            )
         trained = [parameter for part in run.trained.values() for parameter in part]
-        loss = run.ranks.sum_gradients(trained, loss)
-        norms = clip_gradients(run.trained, run.recipe.max_grad_norm)
+        loss = run.sharding.sum_gradients(trained, loss)
+        norms = run.sharding.norms(run.trained)
+        clip_gradients(run.trained, run.recipe.max_grad_norm, norms)
         update(run.trainee.optimizers)
     run.step = step.number
     seconds = time.monotonic() - begun
@@ -181,10 +185,9 @@ def _step(run: Run, meter: Meter) -> dict[str, float]:
 def _batches(run: Run, step: Step) -> Iterator[Batch]:
     """This rank's packs. What dropout drops is a function of the pack's number, so it does not
     matter which rank trains it, nor how many there are."""
-    for pack in step.packs:
-        if pack.trained_tokens:
-            torch.manual_seed(key_of(run.recipe.seed, "dropout", pack.number) >> 1)
-            yield make_batch(pack, run.trainee.processor, device=run.device, dtype=run.dtype)
+    for pack in run.sharding.packs(step.packs):
+        torch.manual_seed(key_of(run.recipe.seed, "dropout", pack.number) >> 1)
+        yield make_batch(pack, run.trainee.processor, device=run.device, dtype=run.dtype)
 
 
 def _rate_factor(run: Run) -> float:

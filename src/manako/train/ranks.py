@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from manako.core.errors import InputError, RankError
+from manako.core.errors import InputError, ManakoError, RankError
 from manako.data.step import Elsewhere, Share
 from manako.train.signals import StopNow, StopRequest
 
@@ -194,9 +194,13 @@ class Ranks:
         device = parameters[0].device
         total = loss.to(device=device, dtype=torch.float32, copy=True).reshape(1)
         gradients = [parameter.grad for parameter in reached if parameter.grad is not None]
-        for bucket in _buckets([*gradients, total]):
-            self._sum_bucket(bucket, what)
+        self.sum_tensors([*gradients, total], what)
         return total[0]
+
+    def sum_tensors(self, tensors: Sequence[Tensor], what: str) -> None:
+        """Make each of them the sum over all ranks, where they lie."""
+        for bucket in _buckets(tensors):
+            self._sum_bucket(bucket, what)
 
     def _sum_bucket(self, bucket: Sequence[Tensor], what: str) -> None:
         import torch
@@ -226,6 +230,17 @@ class Ranks:
         finally:
             self._beating = False
         self.any(False, what)
+
+    def in_turn(self, work: Callable[[], Answer], what: str) -> Answer:
+        """What `work` returns; the ranks of one machine do it one after another."""
+        own, turn, done = int(os.environ.get("LOCAL_RANK", self.rank)), 0, False
+        answers: list[Answer] = []
+        while not done:
+            if turn == own:
+                answers.append(work())
+            done = self.sum([bool(answers)], what)[0] == self.size
+            turn += 1
+        return answers[0]
 
     def beat(self) -> None:
         """The first rank, at work for all, is alive."""
@@ -268,6 +283,19 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
+            is_late = time.monotonic() - begun >= 0.9 * self._timeout_seconds
+            raise self._failure(what, error, is_late=is_late) from error
+
+    @contextlib.contextmanager
+    def computing(self, what: str) -> Iterator[None]:
+        """Around work that waits for other ranks inside; what fails in the work itself stays what
+        it is."""
+        begun = time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, ManakoError) or not _is_of_the_network(error):
+                raise
             is_late = time.monotonic() - begun >= 0.9 * self._timeout_seconds
             raise self._failure(what, error, is_late=is_late) from error
 
@@ -325,6 +353,13 @@ class Ranks:
 
     def _read(self, key: str) -> str:
         return self._store.get(key).decode() if self._store.check([key]) else ""
+
+
+def _is_of_the_network(error: RuntimeError) -> bool:
+    """gloo's errors are plain `RuntimeError`s, which name the place in its source."""
+    from torch import distributed
+
+    return isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
 
 
 def _within(seconds: float, ask: Callable[[], Answer]) -> Answer | None:

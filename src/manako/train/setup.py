@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from manako.core.errors import MissingFileError, NotInThisVersion
+from manako.core.errors import MissingFileError
 from manako.core.family import Family, PartName, Processor, family_of
 from manako.core.record import RecordWriter, forget_after, package_versions
 from manako.data.loader import Loader
@@ -35,10 +34,12 @@ from manako.train.optimizers import build_optimizers, describe
 from manako.train.parts import TrainedPart, prepare_parts, set_precision
 from manako.train.ranks import Ranks
 from manako.train.run_folder import RunFolder
+from manako.train.sharding import Copies, fsdp_is_ours, open_sharding
 from manako.train.step import trained_by_part
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from transformers import PreTrainedModel
 
     from manako.core.recipe import Recipe
 
@@ -52,6 +53,7 @@ class Run:
     recipe: Recipe
     folder: RunFolder
     ranks: Ranks
+    sharding: Copies
     trainee: Trainee
     parts: Mapping[PartName, TrainedPart]
     accelerator: Accelerator
@@ -167,25 +169,28 @@ def open_run(
     if before:
         loader.restore(before.loader)
     loader.check_first()
-    validation = _open_validation(recipe, fitted, ranks)
+    sharding = open_sharding(recipe, ranks, family, processor)
+    validation = _open_validation(recipe, fitted, sharding)
     ranks.check_same(_must_agree(recipe, loader, base))
     log.open(recipe, folder, step=before.step if before else None)
+    closing.enter_context(fsdp_is_ours())
     _set_accelerate_aside(closing)
     accelerator = _open_accelerator(recipe)
     torch.manual_seed(recipe.seed)  # adapters and dropout; the order of data has its own seed
     latest = folder.checkpoint(before.step) if before else None
-    trainee, parts = _open_trainee(recipe, accelerator, family, processor, base, latest)
+    trainee, parts = _open_trainee(recipe, accelerator, sharding, family, processor, base, latest)
     run = Run(
         recipe=recipe,
         folder=folder,
         ranks=ranks,
+        sharding=sharding,
         trainee=trainee,
         parts=parts,
         accelerator=accelerator,
         loader=loader,
         validation=validation,
         log=log,
-        setting=_setting(accelerator, trainee, ranks),
+        setting=_setting(accelerator, trainee, sharding),
         total_steps=loader.total_steps,
     )
     if latest and before:
@@ -196,7 +201,7 @@ def open_run(
 
 
 def _go_on(run: Run, latest: Path, before: Progress) -> None:
-    checkpoints.restore(latest, run.trainee)
+    checkpoints.restore(latest, run.trainee, run.sharding)
     run.step = run.restored_step = before.step
     run.seconds_before = before.seconds
     differing = checkpoints.other_setting(before, run.setting)
@@ -285,10 +290,10 @@ def _open_loader(
     )
 
 
-def _open_validation(recipe: Recipe, fitted: Fitted, ranks: Ranks) -> Validation | None:
+def _open_validation(recipe: Recipe, fitted: Fitted, sharding: Copies) -> Validation | None:
     if recipe.eval is None:
         return None
-    return Validation(recipe, Store.open(recipe.eval.data), fitted, ranks)
+    return Validation(recipe, Store.open(recipe.eval.data), fitted, sharding)
 
 
 def _must_agree(recipe: Recipe, loader: Loader, base: Path) -> dict[str, str]:
@@ -300,6 +305,7 @@ def _must_agree(recipe: Recipe, loader: Loader, base: Path) -> dict[str, str]:
     }
     return {
         "recipe": json.dumps(values),
+        "fsdp": json.dumps(recipe.fsdp),
         "data": json.dumps(loader.fingerprint),
         "weights": fingerprint(base),
         "versions": json.dumps(package_versions()),
@@ -309,6 +315,7 @@ def _must_agree(recipe: Recipe, loader: Loader, base: Path) -> dict[str, str]:
 def _open_trainee(
     recipe: Recipe,
     accelerator: Accelerator,
+    sharding: Copies,
     family: Family,
     processor: Processor,
     base: Path,
@@ -317,13 +324,12 @@ def _open_trainee(
     """The model on its device with what trains it; adapters start fresh, and are restored later."""
     is_adapter = any(part.how == "lora" for part in recipe.part_settings().values())
     source = base if latest is None or is_adapter else latest
-    model = load_model(source, family, dtype=stored_dtype(source) if recipe.bf16 else "float32")
-    use_segments(model)
-    multiply_patches(model)
-    recompute_layers(model, family, recipe.recomputed_parts())
-    parts = prepare_parts(model, family, recipe)
-    set_precision(model, bf16=recipe.bf16)
-    model.train()
+    model, parts = sharding.place(
+        lambda: _load(recipe, family, source),
+        lambda loaded: sharding.share_out(
+            loaded[0], family, device=accelerator.device, bf16=recipe.bf16
+        ),
+    )
     # Never wrapped in `DistributedDataParallel`: `Ranks` sums the gradients.
     model = accelerator.prepare_model(model, evaluation_mode=True)
     optimizers = map(accelerator.prepare_optimizer, build_optimizers(model, family, recipe))
@@ -339,15 +345,23 @@ def _open_trainee(
     return trainee, parts
 
 
+def _load(
+    recipe: Recipe, family: Family, source: Path
+) -> tuple[PreTrainedModel, dict[PartName, TrainedPart]]:
+    """The model ready to be trained, on the CPU."""
+    model = load_model(source, family, dtype=stored_dtype(source) if recipe.bf16 else "float32")
+    use_segments(model)
+    multiply_patches(model)
+    recompute_layers(model, family, recipe.recomputed_parts())
+    parts = prepare_parts(model, family, recipe)
+    set_precision(model, bf16=recipe.bf16)
+    model.train()
+    return model, parts
+
+
 def _open_accelerator(recipe: Recipe) -> Accelerator:
     from accelerate import Accelerator
 
-    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() in ("1", "true", "yes"):
-            raise NotInThisVersion(
-                f"Accelerate's {kind} is not in this version: weights are not shared out",
-                next_step="start with torchrun, or with `accelerate launch --multi_gpu`",
-            )
     with warnings.catch_warnings():
         # With several processes and no OMP_NUM_THREADS it shares the cores out, and says so.
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
@@ -372,12 +386,14 @@ def _set_accelerate_aside(closing: contextlib.ExitStack) -> None:
         shared.clear()
 
 
-def _setting(accelerator: Accelerator, trainee: Trainee, ranks: Ranks) -> dict[str, Any]:
+def _setting(accelerator: Accelerator, trainee: Trainee, sharding: Copies) -> dict[str, Any]:
     raw = [getattr(each, "optimizer", each) for each in trainee.optimizers]
+    shared = {"sharding": "fsdp2"} if sharding.is_sharded else {}
     return {
         "device": _device_name(accelerator.device),
         "threads": torch.get_num_threads(),
-        "world_size": ranks.size,
+        "world_size": sharding.ranks.size,
+        **shared,
         "optimizer": describe(raw),
         "versions": package_versions(),
     }

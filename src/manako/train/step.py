@@ -51,22 +51,35 @@ def trained_by_part(model: nn.Module, family: Family) -> dict[PartName, list[nn.
     return {part: parameters for part, parameters in found.items() if parameters}
 
 
+def part_norms(parts: Mapping[PartName, Sequence[nn.Parameter]]) -> dict[PartName, Tensor]:
+    """The norm of each part's gradient, float32 []; of the rows that are here, where it is shared
+    out."""
+    return {
+        part: torch.nn.utils.get_total_norm(_gradients(parameters))
+        for part, parameters in parts.items()
+    }
+
+
 def clip_gradients(
-    parts: Mapping[PartName, Sequence[nn.Parameter]], max_norm: float
+    parts: Mapping[PartName, Sequence[nn.Parameter]],
+    max_norm: float,
+    norms: Mapping[PartName, Tensor] | None = None,
 ) -> dict[PartName, Tensor]:
     """Scale all gradients so that their common norm is at most `max_norm` (0: leave them).
 
-    Returns the norm of each part, float32 [], as it was before.
+    Returns the norm of each part, float32 [], as it was before; `norms` where they are known.
     """
-    norms = {
-        part: torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        for part, parameters in parts.items()
-    }
+    found = dict(part_norms(parts) if norms is None else norms)
     if max_norm > 0:
-        total = torch.stack([norm.float() for norm in norms.values()]).norm()
+        total = torch.stack([norm.float() for norm in found.values()]).norm()
         everything = [p for parameters in parts.values() for p in parameters]
         torch.nn.utils.clip_grads_with_norm_(everything, max_norm, total)
-    return norms
+    return found
+
+
+def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    found = [p.grad for p in parameters if p.grad is not None]
+    return [g.to_local() if hasattr(g, "to_local") else g for g in found]
 
 
 def update(optimizers: Iterable[torch.optim.Optimizer]) -> None:
