@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import torch
 from torch import nn
+from transformers import Phi4MultimodalConfig
+from transformers.models.phi4_multimodal.modeling_phi4_multimodal import (
+    Phi4MultimodalRotaryEmbedding,
+)
 
-from manako.nn.patches import multiply_patches
+from manako.nn.patches import look_both_ways, multiply_patches, turn_apart
 
 
 def test_outputs_and_gradients_equal_the_convolution() -> None:
@@ -31,3 +39,63 @@ def test_larger_inputs_and_other_convolutions_stay_convolutions() -> None:
     assert whole(torch.randn(1, 3, 4, 4, 4)).shape == (1, 4, 2, 2, 2)
     assert multiply_patches(nn.Conv3d(3, 4, kernel_size=3, stride=1)) == 0
     assert multiply_patches(nn.Conv3d(3, 4, kernel_size=2, stride=2, padding=1)) == 0
+
+
+def attention(*, is_causal: bool) -> nn.Module:
+    module = nn.Linear(1, 1)
+    module.is_causal = is_causal  # type: ignore[assignment]
+    return module
+
+
+def test_only_what_sees_pictures_is_made_to_look_both_ways() -> None:
+    model = nn.ModuleDict(
+        {
+            "tower": nn.ModuleList([attention(is_causal=True), attention(is_causal=False)]),
+            "sound": attention(is_causal=True),
+            "text": attention(is_causal=True),
+        }
+    )
+    family: Any = SimpleNamespace(
+        parts={"vision": ("tower", "sound"), "language": ("text",)},
+        is_trainable=lambda name: name != "sound",
+    )
+    assert look_both_ways(model, family) == 1
+    causal = {name for name, m in model.named_modules() if getattr(m, "is_causal", None)}
+    assert causal == {"sound", "text"}
+    assert look_both_ways(model, SimpleNamespace(parts={})) == 0  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def rotary() -> nn.Module:
+    """Short factors up to 8 tokens."""
+    scaling = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0, 4.0, 8.0, 16.0]}
+    config = Phi4MultimodalConfig(
+        hidden_size=32,
+        num_attention_heads=4,
+        rope_scaling=scaling,
+        original_max_position_embeddings=8,
+    )
+    return nn.ModuleList([Phi4MultimodalRotaryEmbedding(config)])
+
+
+def test_long_rope_goes_by_the_conversation(rotary: nn.Module) -> None:
+    """Within one pack a long conversation does not change how a short one is turned."""
+    x, module = torch.zeros(1, 1, 32), rotary[0]  # type: ignore[index]
+    lengths = (5, 12, 8, 9)
+    positions = [torch.arange(length)[None] for length in lengths]
+    alone = [module(x, ids) for ids in positions]
+    expected = [torch.cat(each, dim=1) for each in zip(*alone, strict=True)]
+    together = module(x, torch.cat(positions, dim=1))
+    assert not torch.equal(together[0], expected[0])  # what `transformers` does
+    assert turn_apart(rotary) == 1
+    found = module(x, torch.cat(positions, dim=1))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert torch.equal(
+        module(x, torch.tensor([[20]]))[0], module(x, torch.arange(21)[None])[0][:, 20:]
+    )
+
+
+def test_other_rotary_embeddings_are_left_alone() -> None:
+    module = nn.Linear(1, 1)
+    module.rope_type = "default"  # type: ignore[assignment]
+    assert turn_apart(nn.ModuleList([module])) == 0

@@ -157,6 +157,8 @@ class Family:
     to_native / from_native: weight maps between published and model tensors; None where
         `transformers` reads the published names itself.
     not_applicable: law number → reason why it cannot apply to this family.
+    never_trained: prefixes of parameters that stand in a part and that no recipe trains: branches
+        for inputs that Manako does not give (sound).
     accepts: whether a config.json of one of `model_types` is of this family; needed where several
         architectures share a model_type.
     """
@@ -177,6 +179,7 @@ class Family:
     to_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     from_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     not_applicable: Mapping[int, str] = field(default_factory=dict)
+    never_trained: tuple[str, ...] = ()
     accepts: Callable[[Mapping[str, Any]], bool] = lambda config: True
 
     def part_of(self, name: str) -> PartName:
@@ -184,11 +187,19 @@ class Family:
         best: tuple[int, PartName] = (-1, "language")
         for part, prefixes in self.parts.items():
             for prefix in prefixes:
-                if (name == prefix or name.startswith(f"{prefix}.")) and len(prefix) > best[0]:
+                if _is_under(name, prefix) and len(prefix) > best[0]:
                     best = (len(prefix), part)
         if best[0] < 0:
             raise CheckpointError(f"parameter {name} belongs to no part of family {self.name}")
         return best[1]
+
+    def is_trainable(self, name: str) -> bool:
+        """Whether a recipe may train the parameter of this name."""
+        return not any(_is_under(name, prefix) for prefix in self.never_trained)
+
+
+def _is_under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
 
 
 def families() -> Found:

@@ -37,6 +37,11 @@ SAMPLES = 64
 IO_ERROR = re.compile(r"os error (\d+)")
 WRONG_WEIGHTS = "take config.json and the weights from the same revision of the model"
 
+ADAPTERS_INSIDE = (
+    "the weights hold adapters of their own; take a revision that keeps them in a folder of their "
+    "own, and load that as an adapter"
+)
+
 
 def load_model(
     folder: Path,
@@ -50,6 +55,8 @@ def load_model(
     Raises `CheckpointError` when the folder is none, when its weights are missing or corrupt, or
     when they and config.json name different tensors; the tensors are listed.
     """
+    from manako.nn.patches import look_both_ways
+
     check_weight_files(folder)
     model_class = _model_class(family)
     config = read_model_config(folder, family)
@@ -64,6 +71,7 @@ def load_model(
             output_loading_info=True,
         )
     _check_loading(folder, found)
+    look_both_ways(model, family)
     return model.to(device)  # type: ignore[no-any-return]
 
 
@@ -258,10 +266,11 @@ def _check_loading(folder: Path, found: Mapping[str, Any]) -> None:
     }
     said = [f"{len(keys)} {what}: {listed(keys)}" for what, keys in wrong.items() if keys]
     if said or found["error_msgs"]:
+        has_adapters = any(".lora_" in key for key in found["unexpected_keys"])
         raise CheckpointError(
             f"{folder}: weights and config.json do not fit; "
             + "; ".join([*said, *found["error_msgs"]]),
-            next_step=WRONG_WEIGHTS,
+            next_step=ADAPTERS_INSIDE if has_adapters else WRONG_WEIGHTS,
         )
 
 

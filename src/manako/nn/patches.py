@@ -1,19 +1,31 @@
-"""Patch embeddings as matrix products.
+"""What is changed in models of `transformers` before they compute; weights and names stay.
 
-A convolution whose kernel is its whole input, as in Qwen's vision towers, is one matrix product per
-patch, and convolution kernels are slower at that. Same weights, same numbers up to the order of
-additions.
+Patch embeddings become matrix products: a convolution whose kernel is its whole input, as in Qwen's
+vision towers, is one matrix product per patch, and convolution kernels are slower at that. Same
+numbers up to the order of additions.
+
+Two are corrections. A vision tower looks both ways, also where its class says otherwise: that of
+Phi-4-multimodal (transformers 5.24) calls itself causal, so that SDPA hides the right and lower
+half of a picture from its patches, unless some crop of the batch has padding. And LongRoPE chooses
+its factors by the length of a conversation, not of the pack that it stands in.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from manako.core.family import Family
+
+LONG_ROPE = "longrope"
+"""The `rope_type` whose factors depend on how long a conversation is (arXiv 2402.13753)."""
 
 
 def multiply_patches(model: nn.Module) -> int:
@@ -46,3 +58,47 @@ def _is_patch_convolution(module: nn.Module) -> bool:
         and not any(int(pad) for pad in module.padding)
         and module.groups == 1
     )
+
+
+def look_both_ways(model: nn.Module, family: Family) -> int:
+    """Let every attention of the vision part see its whole picture; returns how many did not."""
+    prefixes = tuple(f"{prefix}." for prefix in family.parts.get("vision", ()))
+    found = [
+        module
+        for name, module in model.named_modules()
+        if name.startswith(prefixes) and family.is_trainable(name)
+        if getattr(module, "is_causal", False) is True
+    ]
+    for module in found:
+        module.is_causal = False
+    return len(found)
+
+
+def turn_apart(model: nn.Module) -> int:
+    """Let every LongRoPE of `model` choose its factors for each conversation of a pack as if it
+    stood alone; returns how many there are."""
+    found = [m for m in model.modules() if getattr(m, "rope_type", None) == LONG_ROPE]
+    for module in found:
+        module.forward = _TurnedApart(module)
+    return len(found)
+
+
+class _TurnedApart:
+    """Stands in for the forward of one rotary embedding; position_ids [1, T], which begin with 0
+    in every conversation → cos and sin, each [1, T, D]."""
+
+    def __init__(self, rotary: Any) -> None:
+        self._rotary = rotary
+
+    def __call__(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        forward = type(self._rotary).forward
+        starts = torch.nonzero(position_ids[0] == 0).flatten().tolist()
+        if len(position_ids) > 1 or len(starts) < 2:
+            return forward(self._rotary, x, position_ids)  # type: ignore[no-any-return]
+        edges = sorted({0, *starts, position_ids.shape[1]})
+        lengths = [b - a for a, b in pairwise(edges)]
+        turned = [
+            forward(self._rotary, x, ids) for ids in torch.split(position_ids, lengths, dim=1)
+        ]
+        cos, sin = (torch.cat(each, dim=1) for each in zip(*turned, strict=True))
+        return cos, sin

@@ -55,7 +55,8 @@ def prepare_parts(
         )
     for name, parameter in model.named_parameters():
         how = settings[family.part_of(name)].how
-        parameter.requires_grad_(how == "full" or adapters.is_adapter_parameter(name))
+        is_full = how == "full" and family.is_trainable(name)
+        parameter.requires_grad_(is_full or adapters.is_adapter_parameter(name))
     return _summary(model, family, recipe, [family.part_of(name) for name in names])
 
 
