@@ -11,10 +11,11 @@ import gc
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from manako.data.step import Step
 
 OURS, BARE = "Manako, run", "bare loop, the same packs ready"
+READY = "Manako, run, the same packs ready"
 PADDED, PEER = "padded loop, batches ready", "TRL SFTTrainer"
 
 
@@ -152,6 +154,24 @@ def ours(world: World, **changes: Any) -> Timed:
     seconds = ends[-1] - ends[world.warmup_steps - 1]
     wait = fmean(waits[world.warmup_steps :])
     return Timed(tokens=world.tokens, seconds=seconds, data_wait_seconds=wait, peak_bytes=peak())
+
+
+def ready(world: World) -> Timed:
+    """Our loop on packs that lie ready, with no worker: what is between it and `ours` is the
+    making of the packs, what is between it and `bare` is the loop."""
+    from manako.data.loader import Loader
+
+    class Ready(Loader):
+        def check_first(self) -> None:
+            """Nothing: the first step lies ready too."""
+
+        def __next__(self) -> Step:
+            step = world.steps[self._position.step]
+            self._position = replace(self._position, step=step.number)
+            return step
+
+    with mock.patch("manako.train.setup.Loader", Ready):
+        return ours(world)
 
 
 def bare(world: World) -> Timed:
