@@ -258,6 +258,34 @@ def test_law_13_sees_a_family_that_asks_for_nothing(
     assert verdict_of(Subject(tiny_qwen), 13).state == "fails"
 
 
+def test_law_6_sees_floats_that_were_resized_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    families().items["phi4_multimodal"].make_tiny(tmp_path / "phi4")
+    original = torch.nn.functional.interpolate
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "interpolate",
+        lambda picture, **options: original(picture, **{**options, "antialias": True}),
+    )
+    assert verdict_of(Subject(tmp_path / "phi4"), 6).state == "fails"
+
+
+def test_values_of_float_pixels_see_every_entry() -> None:
+    from manako.verify.golden.pictures import values_of
+
+    pixels = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    found = values_of(pixels, 20)
+    assert len(found["values"]) == 20
+    assert found == values_of(pixels[None], 20)
+    assert set(found["values"][:10]) <= {round(float(v), 7) for v in pixels[0].ravel()}
+    changed = pixels.copy()
+    changed[4, 2, 7, 7] += 0.1
+    assert found["means"] != values_of(changed, 20)["means"]
+
+
 def test_golden_pictures_are_stable() -> None:
     from manako.verify.golden.pictures import pattern
 

@@ -11,6 +11,10 @@ each picture stands several times in one conversation, how often (`pictures`); a
 not `pixel_values` of the sizes below, `output` and `sizes`. Written for each variant and
 size: shape, and the sha256 of the uint8 pixels before rescaling and normalising. A size that the
 reference refuses is left out and named.
+
+Where the reference resizes what it has normalised already, nothing is uint8: the file then says how
+many `samples` to keep of each picture's values, and the arguments leave both steps on. Written are
+those values, and the mean of all and of their squares.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from manako.verify.golden.pictures import pattern
+from manako.verify.golden.pictures import pattern, values_of
 
 SIZES = (
     (1, 1), (1, 2), (27, 28), (28, 28), (29, 27), (56, 28), (112, 28), (13, 200), (200, 13),
@@ -43,8 +47,9 @@ def main(file: Path) -> None:
         arguments = {"do_rescale": False, "do_normalize": False, **variant["arguments"]}
         processor = getattr(transformers, golden["class"])(**arguments)
         for width, height in golden.get("sizes", SIZES):
-            found = _pixels(processor, width, height, output, variant.get("pictures", 1))
-            if found is not None:
+            pixels = _pixels(processor, width, height, output, variant.get("pictures", 1))
+            if pixels is not None:
+                found = _written(pixels, (width, height), golden.get("samples", 0))
                 entries.append({"variant": number, "size": [width, height], **found})
     golden["made_with"] = _made_with(golden["class"])
     golden["entries"] = entries
@@ -53,21 +58,26 @@ def main(file: Path) -> None:
 
 def _pixels(
     processor: Any, width: int, height: int, output: str, pictures: int
-) -> dict[str, Any] | None:
+) -> np.ndarray[Any, Any] | None:
     from PIL import Image
 
     picture = Image.fromarray(pattern(width, height))
     images: list[Any] = [picture] if pictures == 1 else [[picture] * pictures]
     try:
-        pixels = np.asarray(processor(images=images, return_tensors="pt")[output])[
-            : None if pictures == 1 else 1
-        ]
+        pixels = np.asarray(processor(images=images, return_tensors="pt")[output])
     except (ValueError, ZeroDivisionError, RuntimeError) as error:
         sys.stderr.write(f"{width} × {height}: the reference refuses: {error}\n")
         return None
+    return pixels[: None if pictures == 1 else 1]
+
+
+def _written(pixels: np.ndarray[Any, Any], size: tuple[int, int], samples: int) -> dict[str, Any]:
+    """What is kept of one picture."""
+    if samples:
+        return {"shape": list(pixels.shape), **values_of(pixels, samples)}
     exact = pixels.astype(np.uint8)
     if not (exact == pixels).all():
-        raise SystemExit(f"{width} × {height}: the reference's pixels are no uint8")
+        raise SystemExit(f"{size[0]} × {size[1]}: the reference's pixels are no uint8")
     return {
         "shape": list(pixels.shape),
         "sha256": hashlib.sha256(np.ascontiguousarray(exact).tobytes()).hexdigest(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from manako.families._shared.sizes._rule import (
+    Grid,
     Rule,
     closest_grid,
     grids_by_set,
@@ -15,8 +16,6 @@ from manako.families._shared.sizes._rule import (
 LFM2_PATCH, LFM2_CELL = 16, 32
 LFM2_TOLERANCE = 2.0
 PHI4_CROP, PHI4_PATCH, PHI4_LEAST_SIDE = 448, 14, 10
-PHI4_GLOBAL_TOKENS = 256 + 16 + 1
-"""The whole picture, the ends of its 16 rows, and the mark before the crops."""
 
 
 def internvl_tiles(
@@ -109,27 +108,43 @@ def phi4_crops(width: int, height: int, *, max_crops: int = 36) -> int:
     models/phi4_multimodal/image_processing_phi4_multimodal.py (Apache-2.0). Raises `ImageError`
     for a picture of which less than 10 pixels would remain on one side.
     """
-    columns, rows = math.ceil(width / PHI4_CROP), math.ceil(height / PHI4_CROP)
+    grid, kept = phi4_sheet(width, height, crop=PHI4_CROP, max_crops=max_crops)
+    patches = phi4_patches(grid, kept, crop=PHI4_CROP, patch=PHI4_PATCH)
+    return phi4_tokens(patches, side=PHI4_CROP // PHI4_PATCH // 2)
+
+
+def phi4_sheet(width: int, height: int, *, crop: int, max_crops: int) -> tuple[Grid, Grid]:
+    """(columns, rows) of crops, and (width, height) in pixels that the picture takes of them."""
+    columns, rows = math.ceil(width / crop), math.ceil(height / crop)
     if columns * rows > max_crops:
         grids = grids_by_set(1, max_crops)
-        columns, rows = closest_grid(grids, width, height, tile=PHI4_CROP)
-    sheet_width, sheet_height = columns * PHI4_CROP, rows * PHI4_CROP
+        columns, rows = closest_grid(grids, width, height, tile=crop)
+    sheet_width, sheet_height = columns * crop, rows * crop
     by_width, by_height = sheet_width / width, sheet_height / height
     if by_width < by_height:
-        kept_width, kept_height = sheet_width, int(height * by_width)
+        kept = (sheet_width, int(height * by_width))
     else:
-        kept_width, kept_height = int(width * by_height), sheet_height
-    if min(kept_width, kept_height) < PHI4_LEAST_SIDE:
+        kept = (int(width * by_height), sheet_height)
+    if min(kept) < PHI4_LEAST_SIDE:
         why = f"has less than {PHI4_LEAST_SIDE} pixels on one side of its sheet of crops"
         raise refused(width, height, why)
-    local_rows = _phi4_cells(sheet_height, kept_height)
-    return PHI4_GLOBAL_TOKENS + local_rows * (_phi4_cells(sheet_width, kept_width) + 1)
+    return (columns, rows), kept
 
 
-def _phi4_cells(sheet: int, kept: int) -> int:
-    """Cells of two patches along a side that hold picture."""
-    patches = sheet // PHI4_PATCH - (sheet - kept) // PHI4_PATCH
-    return -(-patches // 2)
+def phi4_patches(grid: Grid, kept: Grid, *, crop: int, patch: int) -> Grid:
+    """(columns, rows) of patches of a sheet that hold picture."""
+    sheet = [side * crop for side in grid]
+    columns, rows = (
+        whole // patch - (whole - part) // patch for whole, part in zip(sheet, kept, strict=True)
+    )
+    return columns, rows
+
+
+def phi4_tokens(patches: Grid, *, side: int) -> int:
+    """A token for every 2 × 2 patches, row ends, the whole picture of `side` × `side` tokens with
+    its own row ends, and a mark between the two."""
+    columns, rows = (-(-along // 2) for along in patches)
+    return rows * (columns + 1) + 1 + side * (side + 1)
 
 
 RULES = (
