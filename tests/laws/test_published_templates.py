@@ -25,7 +25,9 @@ from manako.verify.law01_template_tokens import _as_transformers
 from manako.verify.runner import laws
 
 PUBLISHED = {
+    "gemma2": "gemma",
     "gemma3": "gemma3",
+    "gemma3_text": "gemma3",
     "idefics3": "idefics3",
     "llama": "llama3_1",
     "llava_next": "llava_next",

@@ -20,6 +20,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HALVES = (0.5, 0.5, 0.5)
 """SigLIP's mean and standard deviation."""
+ZEROED_STD = 0.1
 
 QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -130,12 +131,14 @@ def write_tiny(
     files: Mapping[str, Mapping[str, Any]],
     seed: int,
     published: Callable[[str], str | None] = lambda name: name,
+    zeroed: Sequence[str] = (),
 ) -> None:
     """Write a checkpoint folder: config, tokenizer, template, small files and random weights.
 
     template: goes to chat_template.jinja; None where tokenizer_config holds it, or nothing does.
     files: further JSON files by name. published: a model's parameter name → its name in the
-    published weights, None where those leave it out (a tied head).
+    published weights, None where those leave it out (a tied head). zeroed: parameters that a fresh
+    model has at zero, where a picture would not be seen; they are drawn as well.
     """
     import torch
     import transformers
@@ -155,6 +158,8 @@ def write_tiny(
         torch.manual_seed(seed)
         kind = getattr(transformers, model_class)
         model = kind(kind.config_class.from_dict(dict(config)))
+        for name in zeroed:
+            torch.nn.init.normal_(model.get_parameter(name), std=ZEROED_STD)
     save_weights(folder, model, published)
 
 
