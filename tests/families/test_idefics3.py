@@ -22,7 +22,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
 from manako.core.conversation import Conversation, Image, Message, Text
-from manako.core.errors import BatchError, CheckpointError, ImageError
+from manako.core.errors import BatchError, CheckpointError, ImageError, RecipeError
 from manako.core.example import Example, Pack
 from manako.core.family import families, family_of
 from manako.core.files import read_json, write_json
@@ -32,7 +32,8 @@ from manako.nn.adapters import attach
 from manako.nn.attention import use_segments
 from manako.nn.batch import make_batch
 from manako.nn.checkpoint import load_model
-from manako.verify._subject import picture, probes
+from manako.verify._subject import Subject, picture, probes
+from manako.verify.runner import laws
 
 NAMES = ("idefics3", "smolvlm")
 TEMPLATES = {"idefics3": "idefics3.jinja", "smolvlm": "smolvlm.jinja"}
@@ -320,6 +321,52 @@ def test_names_that_vision_and_language_share_are_kept_apart(made: Made) -> None
     assert {family.part_of(name) for name in bare} == {"vision", "language"}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_max_pixels_set_the_longest_side(made: Made, name: str, tmp_path: Path) -> None:
+    """And the processor that is saved makes the same of a picture, in transformers too."""
+    folder = made(name)
+    processor = opened(folder)
+    for pixels, longest in ((56**2, 56), (112**2 - 1, 56), (112**2, 112), (300**2, 280)):
+        limited = processor.with_pixel_limits(max_pixels=pixels)
+        assert limited.settings.longest == longest
+        settings = {"tile": 56, "longest": longest, "tile_tokens": 4}
+        for size in SHAPES:
+            assert limited.cost(*size).tokens == image_tokens("idefics3", *size, settings)
+            predicted = family_of(folder).image_tokens(*size, limited.settings)
+            assert limited.measure(asked(picture(*size))).image_tokens == predicted
+    shutil.copy(folder / "config.json", tmp_path)
+    limited.save(tmp_path)
+    assert opened(tmp_path).fingerprint["images"] == limited.fingerprint["images"]
+    reference: Any = Idefics3ImageProcessorPil(**settings_of(tmp_path))
+    found = reference([[pillow_of(picture(120, 40))]])["pixel_values"]
+    ours = limited.model_inputs(
+        Pack(examples=(limited.encode(asked(picture(120, 40))),), pack_tokens=1)
+    )
+    assert ours["pixel_values"].shape == np.asarray(found).shape
+
+
+def test_limits_that_mean_nothing_here_are_refused(made: Made) -> None:
+    processor = opened(made("idefics3"))
+    assert processor.with_pixel_limits() is processor
+    with pytest.raises(RecipeError, match="same longest side"):
+        processor.with_pixel_limits(min_pixels=1)
+    with pytest.raises(RecipeError, match="at least 3136"):
+        processor.with_pixel_limits(max_pixels=56**2 - 1)
+
+
+def test_a_first_smolvlm_is_read_as_idefics3(copied: Made) -> None:
+    """SmolVLM-Instruct has Idefics3's model type with SmolLM's tokenizer and template."""
+    folder = copied("smolvlm")
+    config = read_json(folder / "config.json")
+    config["vision_config"]["model_type"] = "idefics3"
+    changes = {"model_type": "idefics3", "architectures": ["Idefics3ForConditionalGeneration"]}
+    write_json(folder / "config.json", {**config, **changes})
+    assert opened(folder).family == "idefics3"
+    subject = Subject(folder)
+    for law in (1, 2, 3, 7):
+        assert subject.verdict(laws()[law - 1]).state == "holds"
+
+
 @pytest.mark.parametrize(
     ("file", "changes", "said"),
     [
@@ -343,3 +390,18 @@ def test_the_number_of_vectors_is_the_models_where_no_file_says_it(copied: Made)
     folder = copied("smolvlm")
     (folder / "processor_config.json").unlink()
     assert opened(folder).settings.tile_tokens == 4
+
+
+def test_picture_settings_may_lie_inside_the_processors_file(copied: Made, tmp_path: Path) -> None:
+    folder = copied("smolvlm")
+    settings = read_json(folder / "preprocessor_config.json")
+    (folder / "preprocessor_config.json").unlink()
+    file = folder / "processor_config.json"
+    write_json(file, {**read_json(file), "image_processor": settings})
+    limited = opened(folder).with_pixel_limits(max_pixels=112**2)
+    target = tmp_path / "saved"
+    target.mkdir()
+    shutil.copy(folder / "config.json", target)
+    limited.save(target)
+    assert opened(target).settings == limited.settings
+    assert read_json(target / "processor_config.json")["image_seq_len"] == 4
