@@ -17,7 +17,7 @@ os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # bits are promised on a CP
 from rank_runs import EPSILON, STEPS, MakeRun, Zygote
 from train_worlds import make_model, make_recipe, make_store, picture
 
-from manako.core.conversation import Conversation, Message, Text
+from manako.core.conversation import Conversation, Image, Message, Text
 from manako.core.recipe import Recipe
 from manako.core.row import row_of
 from manako.data.writer import write_store
@@ -77,6 +77,23 @@ def few_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Message("assistant", (Text(f"it is {number}, and I see it"),)),
             )
             writer.add(row_of(Conversation(turns, id=f"few-{number}", source="test")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def torn_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of which every third has a picture whose header alone can be read."""
+    folder = tmp_path_factory.mktemp("torn") / "data"
+    with write_store(folder) as writer:
+        for number in range(40):
+            shown = picture("blue", width=84, height=56)
+            torn = shown.data[:48] + bytes(12) + shown.data[60:]
+            data = torn if number % 3 == 0 else shown.data
+            turns = (
+                Message("user", (Image(data), Text(f"say {number}"))),
+                Message("assistant", (Text(f"it is {number}"),)),
+            )
+            writer.add(row_of(Conversation(turns, id=f"torn-{number}", source="test")))
     return folder
 
 

@@ -101,6 +101,7 @@ class Zygote:
         size: int,
         *,
         fails_at: tuple[int, int] = (-1, 0),
+        dies: tuple[int, int, str] | None = None,
         also: Sequence[str] = (),
     ) -> list[int]:
         """Start a run; the process ids of its ranks. also: more arguments of the last rank."""
@@ -113,6 +114,7 @@ class Zygote:
             "port": free_port(),
             "folder": str(folder),
             "fails_at": fails_at,
+            "dies": dies,
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked).encode() + b"\n")

@@ -26,37 +26,16 @@ from rank_runs import (
     start,
     wait_for_step,
 )
-from train_worlds import picture
 
-from manako.core.conversation import Conversation, Image, Message, Text
 from manako.core.errors import InputError
 from manako.core.files import read_json
 from manako.core.recipe import Evaluation
 from manako.core.record import read_record
-from manako.core.row import row_of
-from manako.data.writer import write_store
 from manako.families.qwen2_vl import FAMILY
 from manako.nn.checkpoint import load_model
 from manako.train.ranks import NEEDED, launched
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
-@pytest.fixture(scope="module")
-def torn_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows of which every third has a picture whose header alone can be read."""
-    folder = tmp_path_factory.mktemp("torn") / "data"
-    with write_store(folder) as writer:
-        for number in range(40):
-            shown = picture("blue", width=84, height=56)
-            torn = shown.data[:48] + bytes(12) + shown.data[60:]
-            data = torn if number % 3 == 0 else shown.data
-            turns = (
-                Message("user", (Image(data), Text(f"say {number}"))),
-                Message("assistant", (Text(f"it is {number}"),)),
-            )
-            writer.add(row_of(Conversation(turns, id=f"torn-{number}", source="test")))
-    return folder
 
 
 SLOW_CASES = ("odd packs", "one pack, one rank idle")

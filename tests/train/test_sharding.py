@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from rank_runs import (
@@ -25,11 +27,12 @@ from rank_runs import (
     wait_for_step,
 )
 from safetensors.torch import load_file
+from train_worlds import make_model
 
 from manako.core.errors import ManakoError, NotInThisVersion
 from manako.core.recipe import Evaluation
 from manako.core.record import read_record
-from manako.train.sharding import as_launched
+from manako.train.launch_settings import as_launched
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -70,6 +73,7 @@ def test_a_rank_may_have_only_text(zygote: Zygote, make_run: MakeRun, few_pictur
     check_alike("sharded, one rank has only text", one, two)
 
 
+@pytest.mark.slow
 def test_the_last_step_of_an_epoch_may_leave_a_rank_nothing(
     zygote: Zygote, make_run: MakeRun
 ) -> None:
@@ -79,6 +83,30 @@ def test_the_last_step_of_an_epoch_may_leave_a_rank_nothing(
     steps = max(one.losses)
     assert not [pack for pack in two.packs(1) if pack["step"] == steps]
     check_alike("sharded, no rows left for one rank", one, two, steps)
+
+
+@pytest.mark.slow
+def test_embeddings_and_head_of_their_own(
+    zygote: Zygote, make_run: MakeRun, tmp_path: Path
+) -> None:
+    model = str(make_model(tmp_path / "untied", tie_embeddings=False))
+    one = run(zygote, make_run("one").replace(model=model), 1)
+    two = run(zygote, make_run("two", fsdp=True).replace(model=model), 2)
+    check_alike("sharded, embeddings and head not tied", one, two)
+    assert "lm_head.weight" in two.weights()
+
+
+@pytest.mark.slow
+def test_refused_rows_leave_a_pack_to_the_filler(
+    zygote: Zygote, make_run: MakeRun, torn_pictures: Path
+) -> None:
+    changes = {"data_folder": torn_pictures, "pack_tokens": 64, "max_steps": 8}
+    changes |= {"global_batch_packs": 6}
+    one = run(zygote, make_run("one", **changes), 1)
+    two = run(zygote, make_run("two", fsdp=True, **changes), 2)
+    steps = [pack["step"] for pack in one.all_packs]
+    assert any(0 < steps.count(step) < 6 for step in one.losses)  # packs of which no row is left
+    check_alike("sharded, rows refused", one, two, 8)
 
 
 HALF_TOLERANCE = 2e-2
@@ -124,9 +152,8 @@ SIZES: dict[str, Sequence[tuple[int, bool]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", ["1, 2, 3 ranks", *(pytest.param(n, marks=pytest.mark.slow) for n in list(SIZES)[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SIZES)
 def test_stopped_and_gone_on_with_other_numbers_of_ranks(
     zygote: Zygote, make_run: MakeRun, world: Any, case: str
 ) -> None:
@@ -185,8 +212,9 @@ def test_killed_and_gone_on_with_as_many_ranks_gives_the_same_bytes(
     assert whole.losses == gone_on.losses
 
 
+@pytest.mark.slow
 @pytest.mark.kill
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_rank_ends_the_others_and_they_say_why(
     zygote: Zygote, make_run: MakeRun, killed: int
 ) -> None:
@@ -201,6 +229,41 @@ def test_a_killed_rank_ends_the_others_and_they_say_why(
     assert "Traceback" not in said
     if killed == 1:
         assert re.search(r"rank 1 \(last at step \d+\): no answer, killed or hanging", said), said
+
+
+@pytest.mark.slow
+@pytest.mark.kill
+def test_a_hanging_rank_is_not_waited_for_longer_than_the_recipe_says(
+    zygote: Zygote, make_run: MakeRun
+) -> None:
+    recipe = make_run("run", max_steps=2000, fsdp=True).replace(ddp_timeout=3)
+    pids = start(zygote, recipe, 2)
+    wait_for_step(Path(recipe.output_dir), 3)
+    os.kill(pids[1], signal.SIGSTOP)
+    deadline = time.monotonic() + 30
+    while psutil.Process(pids[0]).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(pids[1], signal.SIGKILL)
+    said = zygote.ended().err(0)
+    assert "rank 0 of 2 waited at step" in said
+    assert "within ddp_timeout (3 s)" in said, said
+    assert "rank 1 (last at step" in said
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("when", [pytest.param("forward", marks=pytest.mark.slow), "backward"])
+def test_a_rank_killed_within_a_pack_is_named(
+    zygote: Zygote, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The other one is in the middle of the model, where layers are gathered."""
+    start(zygote, make_run("run", fsdp=True), 2, dies=(1, 3, when))
+    ended = zygote.ended()
+    assert ended.codes == [1, -signal.SIGKILL]
+    said = ended.err(0)
+    assert "rank 0 of 2 waited at step 3 for the shards of all ranks" in said, said
+    assert "rank 1 (last at step 3): no answer, killed or hanging" in said
+    assert "Traceback" not in said
 
 
 def test_what_accelerate_was_asked_for_is_done_or_refused(

@@ -24,6 +24,7 @@ from manako.data.order import key_of
 from manako.infer.source import with_model_name
 from manako.nn.batch import make_batch
 from manako.train import checkpoints
+from manako.train.launch_settings import as_launched
 from manako.train.memory import memory_bytes, peak_memory_bytes
 from manako.train.meter import Measured, Meter
 from manako.train.optimizers import set_rates
@@ -32,7 +33,6 @@ from manako.train.ranks import Ranks, open_ranks
 from manako.train.run_folder import RunFolder, SharedRunFolder
 from manako.train.schedules import rate_factor
 from manako.train.setup import Listener, Log, Run, open_run, progress_of, read_latest
-from manako.train.sharding import as_launched
 from manako.train.signals import StopNow, StopRequest
 from manako.train.step import clip_gradients, training_step, update
 

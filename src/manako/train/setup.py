@@ -29,12 +29,13 @@ from manako.train.board import Board
 from manako.train.checkpoints import Progress, Trainee
 from manako.train.eight_bit import check_installed
 from manako.train.evaluation import Validation
+from manako.train.launch_settings import fsdp_is_ours
 from manako.train.operations import Operations, open_operations
 from manako.train.optimizers import build_optimizers, describe
 from manako.train.parts import TrainedPart, prepare_parts, set_precision
 from manako.train.ranks import Ranks
 from manako.train.run_folder import RunFolder
-from manako.train.sharding import Copies, fsdp_is_ours, open_sharding
+from manako.train.sharding import Copies, open_sharding
 from manako.train.step import trained_by_part
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ import torch
 from torch import Tensor, nn
 
 from manako.core.conversation import Conversation, Image, Message, Text
-from manako.core.errors import InputError, NotInThisVersion
 from manako.core.example import Example, Pack
 from manako.core.files import atomic_folder
 from manako.nn.checkpoint import read_tensors, write_tensors
@@ -48,8 +46,6 @@ OPTIMIZER = "optimizer.safetensors"
 SHARDED_OPTIMIZER = "optimizer"
 """The optimizer's state in a checkpoint: one file, or a folder with a file of each rank."""
 FILLER_PIXELS = 56
-USE_FSDP = "ACCELERATE_USE_FSDP"
-ON = ("1", "true", "yes")
 GATHERED = "the shards of all ranks"
 Made = TypeVar("Made")
 
@@ -230,9 +226,8 @@ class Shards(Copies):
                 if self.ranks.is_first:
                     found[name] = whole.detach().cpu()
         if self.ranks.is_first:
-            kept = {**model.state_dict(keep_vars=True)}
             buffers = dict(model.named_buffers())
-            found |= {name: buffers[name].cpu() for name in kept if name in buffers}
+            found |= {name: buffers[name].cpu() for name in model.state_dict() if name in buffers}
         return found
 
     def write_state(self, folder: Path, state: Mapping[str, Tensor]) -> None:
@@ -246,63 +241,11 @@ class Shards(Copies):
         return read_shards([whole] if whole.is_file() else shards, parameters)
 
 
-def as_launched(recipe: Recipe) -> Recipe:
-    """The recipe with `fsdp` where `accelerate launch --use_fsdp` started this process.
-
-    Raises `NotInThisVersion` for what Accelerate was asked for and is not done here.
-    """
-    for kind in ("DEEPSPEED", "MEGATRON_LM"):
-        if _is_on(f"ACCELERATE_USE_{kind}"):
-            raise NotInThisVersion(
-                f"Accelerate's {kind} is not in this version",
-                next_step="start with `accelerate launch --use_fsdp --fsdp_version 2`",
-            )
-    if not _is_on(USE_FSDP):
-        return recipe
-    if os.environ.get("FSDP_VERSION", "1") != "2":
-        raise NotInThisVersion(
-            "FSDP of version 1 is not in this version", next_step="add --fsdp_version 2"
-        )
-    if _is_on("FSDP_OFFLOAD_PARAMS"):
-        raise NotInThisVersion(
-            "FSDP with weights kept on the CPU is not in this version",
-            next_step="leave --fsdp_offload_params out; more ranks hold less each",
-        )
-    if _is_on("FSDP_ACTIVATION_CHECKPOINTING"):
-        raise InputError(
-            "layers that are computed again are the recipe's to choose",
-            next_step="set gradient_checkpointing: true there, and leave "
-            "--fsdp_activation_checkpointing out",
-        )
-    if not _is_on("FSDP_RESHARD_AFTER_FORWARD", default="true"):
-        raise NotInThisVersion(
-            "FSDP that keeps layers gathered is not in this version",
-            next_step="leave --fsdp_reshard_after_forward out",
-        )
-    return recipe.replace(fsdp=True)
-
-
-@contextlib.contextmanager
-def fsdp_is_ours() -> Iterator[None]:
-    """Keep the word of FSDP from Accelerate and `transformers`: the one would want to prepare the
-    model, the other loads weights on the first rank alone where it reads it."""
-    before = os.environ.pop(USE_FSDP, None)
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ[USE_FSDP] = before
-
-
 def open_sharding(recipe: Recipe, ranks: Ranks, family: Family, processor: Processor) -> Copies:
     """As the recipe says; one process alone has nobody to share with."""
     if not recipe.fsdp or ranks.size == 1:
         return Copies(ranks)
     return Shards(ranks, processor, takes_images=family.takes_images)
-
-
-def _is_on(name: str, default: str = "") -> bool:
-    return os.environ.get(name, default).lower() in ON
 
 
 def _filler(processor: Processor, *, pictured: bool) -> Example:
