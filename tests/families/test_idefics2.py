@@ -147,6 +147,15 @@ def test_image_tokens_are_those_of_the_rule(made: Made, split: bool) -> None:
             assert (ids == processor.image_token_id).sum() == 3 * expected / 64
 
 
+def test_the_tower_works_on_the_frame_that_holds_all_pieces(made: Made) -> None:
+    example = FAMILY.open(made()).encode(asked(picture(112, 112)))
+    (image,) = example.images
+    assert image.grid == (56, 56, 56, 56, 56, 56, 56, 56, 112, 112)
+    assert image.pixels.shape == (5, 3, 112, 112)
+    assert image.vision_patches == 5 * (112 // 14) ** 2
+    assert not image.pixels[:4, :, 56:].any()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1)])
 def test_a_picture_that_cannot_be_cut_in_four_is_refused(made: Made, size: Any) -> None:
     """The reference divides by zero, or resizes a piece without pixels; uncut it takes them."""

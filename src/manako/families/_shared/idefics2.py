@@ -5,6 +5,7 @@ Source: transformers 5.24, `models/idefics2/` (Apache-2.0).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -84,16 +85,18 @@ class PieceProcessor(ChatProcessor):
     settings: PieceSettings
 
     def cost(self, width: int, height: int) -> ImageCost:
-        """A perceiver's vectors have no place in the picture, so the grid to draw is 1 × 1."""
+        """A perceiver's vectors have no place in the picture, so the grid to draw is 1 × 1. The
+        tower works on whole frames, padding included: a pack of larger pictures makes them larger.
+        """
         if self.settings.split and min(width, height) == 1:
             raise refused(width, height, "cannot be cut in four")
         sizes = self._sizes(width, height)
-        patches = [(w // self.settings.patch) * (h // self.settings.patch) for w, h in sizes]
+        frame = [side // self.settings.patch for side in _frame(sizes)]
         return ImageCost(
             size=sizes[-1],
             grid=tuple(side for size in sizes for side in size),
             tokens=self.settings.pieces * self.settings.vectors,
-            patches=sum(patches),
+            patches=len(sizes) * math.prod(frame),
             rows=1,
             columns=1,
         )
