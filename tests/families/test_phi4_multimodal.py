@@ -185,6 +185,23 @@ def test_packed_equals_one_by_one_with_and_without_padding(tiny: Path) -> None:
     assert packed_and_alone(tiny, rows) < 1e-5
 
 
+def test_the_tower_is_handed_no_filler(tiny: Path) -> None:
+    """Beside a picture of six crops, one of a single crop would be filled up with five."""
+    example = FAMILY.open(tiny).encode(asked(picture(300, 200), picture(56, 56), "?"))
+    model: Any = load_model(tiny, FAMILY)
+    use_segments(model)
+    handed: list[int] = []
+    tower = model.model.embed_tokens_extend.image_embed.img_processor
+    tower.register_forward_pre_hook(lambda _, inputs: handed.append(len(inputs[0])))
+    inputs = inputs_of(tiny, [example])
+    crops = [len(image.pixels) for image in example.images]
+    assert inputs["image_pixel_values"].shape[:2] == (2, max(crops))
+    torch.autograd.backward(model(**inputs).logits.sum())
+    assert handed == [sum(crops)]
+    assert all(torch.isfinite(p.grad).all() for p in tower.parameters() if p.grad is not None)
+    assert "get_img_features" not in vars(model.model.embed_tokens_extend.image_embed)
+
+
 def test_long_conversations_do_not_turn_short_ones(tmp_path: Path) -> None:
     """LongRoPE has other factors above a length; here above 40 tokens."""
     FAMILY.make_tiny(tmp_path, seed=1, initializer_range=0.1, short_positions=40)

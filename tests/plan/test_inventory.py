@@ -49,6 +49,24 @@ def test_only_frozen_weights_of_a_half_checkpoint_stay_half_under_bf16() -> None
     assert inventory.cast_bytes(mixed) == 2 * (32 + 24 + 40)
 
 
+def test_a_branch_that_nothing_reaches_is_held_and_never_trained() -> None:
+    """As the branch for sound that stands in a vision part."""
+    sound = Weight(
+        name="s", part="vision", shape=(70, 70), is_hidden_matrix=True, is_trainable=False
+    )
+    full = {"language": "1e-4", "projector": "1e-4", "vision": "1e-4"}
+    without = Inventory(WEIGHTS, is_half=True)
+    with_sound = Inventory((*WEIGHTS, sound), is_half=True)
+    counted = with_sound.count_parts(recipe(train=full))["vision"]
+    assert (counted.parameters, counted.trained) == (64 + 4900, 64)
+    for optim in ("adamw", "muon", "adamw_bnb_8bit"):
+        asked = recipe(train=full, optim=optim, bf16=True)
+        assert with_sound.state_bytes(asked) == without.state_bytes(asked)
+        assert with_sound.cast_bytes(asked) == without.cast_bytes(asked)
+        assert with_sound.largest_shape_group(asked) == without.largest_shape_group(asked)
+        assert with_sound.weight_bytes(asked) == without.weight_bytes(asked) + 2 * 4900
+
+
 def test_muon_works_on_matrices_of_one_shape_together() -> None:
     full = {"language": "1e-4", "projector": "1e-4", "vision": "1e-4"}
     twice = (*WEIGHTS, Weight(name="v.b", part="vision", shape=(8, 8), is_hidden_matrix=True))

@@ -31,7 +31,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from manako.core.errors import BatchError
-from manako.nn.patches import turn_apart
+from manako.nn.patches import leave_filler_out, turn_apart
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +85,7 @@ def use_segments(model: PreTrainedModel) -> None:
     }
     model.set_attn_implementation({"": TEXT_NAME, **parts})
     turn_apart(model)
+    leave_filler_out(model)
 
 
 def _padding_mask(*sizes: Any, **others: Any) -> Tensor | None:

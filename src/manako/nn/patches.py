@@ -4,6 +4,9 @@ Patch embeddings become matrix products: a convolution whose kernel is its whole
 vision towers, is one matrix product per patch, and convolution kernels are slower at that. Same
 numbers up to the order of additions.
 
+Pictures of unequally many crops come in an array that is filled up; the filler is left out of the
+tower, whose results for it nobody reads.
+
 Two are corrections. A vision tower looks both ways, also where its class says otherwise: that of
 Phi-4-multimodal (transformers 5.24) calls itself causal, so that SDPA hides the right and lower
 half of a picture from its patches, unless some crop of the batch has padding. And LongRoPE chooses
@@ -102,3 +105,56 @@ class _TurnedApart:
         ]
         cos, sin = (torch.cat(each, dim=1) for each in zip(*turned, strict=True))
         return cos, sin
+
+
+def leave_filler_out(model: nn.Module) -> int:
+    """Let towers that are handed pictures of unequally many crops see real crops alone; returns
+    how many there are. Phi-4-multimodal's fills every picture up to the one of most crops."""
+    found = [
+        module
+        for module in model.modules()
+        if hasattr(module, "get_img_features") and hasattr(module, "crop_size")
+    ]
+    for module in found:
+        module.forward = _WithoutFiller(module)
+    return len(found)
+
+
+class _WithoutFiller:
+    """Stands in for the forward of one image embedding; pixels [B, N, C, s, s], of which a picture
+    has one for its whole view and one for each crop of its sheet, `image_sizes` [B, 2] in pixels.
+    """
+
+    def __init__(self, embedding: Any) -> None:
+        self._embedding = embedding
+
+    def __call__(
+        self,
+        *inputs: Tensor,
+        image_pixel_values: Tensor,
+        image_sizes: Tensor,
+        image_attention_mask: Tensor,
+    ) -> Any:
+        embedding = self._embedding
+        crops = (image_sizes.view(-1, 2) // embedding.crop_size).prod(dim=1)
+        places = torch.arange(image_pixel_values.shape[1], device=crops.device)
+        is_real = (places <= crops[:, None]).flatten()
+
+        def of_real_crops(pixels: Tensor, attention_mask: Tensor) -> Tensor:
+            seen = type(embedding).get_img_features(
+                embedding, pixels[is_real], attention_mask[is_real]
+            )
+            every = seen.new_zeros(len(is_real), *seen.shape[1:])
+            return torch.index_put(every, (is_real,), seen)
+
+        embedding.get_img_features = of_real_crops
+        try:
+            return type(embedding).forward(
+                embedding,
+                *inputs,
+                image_pixel_values=image_pixel_values,
+                image_sizes=image_sizes,
+                image_attention_mask=image_attention_mask,
+            )
+        finally:
+            del embedding.get_img_features

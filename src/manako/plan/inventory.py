@@ -26,6 +26,7 @@ class Weight:
     is_hidden_matrix: the weight of a linear layer that is neither embedding nor LM head.
     is_head: the LM head's, which may be the embedding's too.
     is_adapter_target: the family puts the adapters of this part on its layer.
+    is_trainable: False for branches that nothing reaches, which no recipe trains (sound).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Weight:
     is_hidden_matrix: bool = False
     is_head: bool = False
     is_adapter_target: bool = False
+    is_trainable: bool = True
 
     @property
     def parameters(self) -> int:
@@ -72,7 +74,8 @@ class Inventory:
     def _count(self, part: PartName, setting: PartSetting, rank: int) -> PartCount:
         own = sum(weight.parameters for weight in self.of_part(part))
         if setting.how != "lora":
-            trained = own if setting.how == "full" else 0
+            can_move = (w.parameters for w in self.of_part(part) if w.is_trainable)
+            trained = sum(can_move) if setting.how == "full" else 0
             return PartCount(how=setting.how, parameters=own, adapter_parameters=0, trained=trained)
         added = sum(adapter_parameters(w, rank) for w in self.of_part(part) if w.is_adapter_target)
         return PartCount(how="lora", parameters=own, adapter_parameters=added, trained=added)
@@ -80,8 +83,10 @@ class Inventory:
     def weight_bytes(self, recipe: Recipe) -> int:
         """Bytes of the weights themselves: float32, but bfloat16 where they are frozen, the
         checkpoint has them so, and the run is under bfloat16 (`train/parts.shrink_frozen`)."""
-        widths = self._widths(recipe)
-        return sum(w.parameters * widths[w.part] for w in self.weights)
+        widths, frozen = self._widths(recipe), self._width(recipe, is_full=False)
+        return sum(
+            w.parameters * (widths[w.part] if w.is_trainable else frozen) for w in self.weights
+        )
 
     def cast_bytes(self, recipe: Recipe) -> int:
         """Bytes of the bfloat16 copies of float32 matrices that autocast makes, at the end of the
@@ -100,7 +105,7 @@ class Inventory:
         passed, widths = _passed_parts(recipe), self._widths(recipe)
         wide = {part for part in passed if widths[part] == FLOAT32_BYTES}
         matrices = [w for w in self.weights if w.is_hidden_matrix or w.is_head]
-        return [w for w in matrices if w.part in wide]
+        return [w for w in matrices if w.part in wide and w.is_trainable]
 
     def stream_bytes(self, recipe: Recipe) -> int:
         """Bytes of a number that decoder layers hand on: as wide as the embeddings are."""
@@ -108,11 +113,13 @@ class Inventory:
 
     def _widths(self, recipe: Recipe) -> dict[PartName, int]:
         """Bytes of one weight, by part."""
-        can_shrink = recipe.bf16 and self.is_half
         return {
-            part: HALF_BYTES if can_shrink and setting.how != "full" else FLOAT32_BYTES
+            part: self._width(recipe, is_full=setting.how == "full")
             for part, setting in recipe.part_settings().items()
         }
+
+    def _width(self, recipe: Recipe, *, is_full: bool) -> int:
+        return HALF_BYTES if recipe.bf16 and self.is_half and not is_full else FLOAT32_BYTES
 
     def state_bytes(self, recipe: Recipe) -> int:
         """Bytes that the optimizer keeps beside the trained weights."""
@@ -127,7 +134,7 @@ class Inventory:
         settings = recipe.part_settings()
         for weight in self.weights:
             how = settings[weight.part].how
-            if how == "full":
+            if how == "full" and weight.is_trainable:
                 yield weight.parameters
             elif how == "lora" and weight.is_adapter_target:
                 yield from (recipe.lora_r * side for side in weight.shape)
@@ -144,7 +151,7 @@ class Inventory:
         matrix_states = MUON_STATES if recipe.optim == "muon" else ADAMW_STATES
         if how == "lora" and weight.is_adapter_target:
             return matrix_states * adapter_parameters(weight, recipe.lora_r)
-        if how != "full":
+        if how != "full" or not weight.is_trainable:
             return 0
         return weight.parameters * (matrix_states if weight.is_hidden_matrix else ADAMW_STATES)
 
@@ -155,7 +162,8 @@ class Inventory:
         settings = recipe.part_settings()
         groups: dict[tuple[PartName, tuple[int, ...]], int] = {}
         for weight in self.weights:
-            if weight.is_hidden_matrix and settings[weight.part].how == "full":
+            is_full = settings[weight.part].how == "full" and weight.is_trainable
+            if weight.is_hidden_matrix and is_full:
                 key = (weight.part, weight.shape)
                 groups[key] = groups.get(key, 0) + weight.parameters
         return max(groups.values(), default=0)

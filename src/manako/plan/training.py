@@ -130,7 +130,7 @@ def inventory_of(card: Card, dims: Dims) -> Inventory:
     rest = max(0, language - sum(weight.parameters for weight in named))
     left = Weight(name="rest", part="language", shape=(rest,), is_hidden_matrix=is_mixture(card))
     vision = Weight(name="vision", part="vision", shape=(own.vision or 0,))
-    other = Weight(name="audio", part="vision", shape=(own.audio or 0,))
+    other = Weight(name="audio", part="vision", shape=(own.audio or 0,), is_trainable=False)
     return Inventory((*named, left, vision, other, *_projector(own.projector or 0, dims)), True)
 
 

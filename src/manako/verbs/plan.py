@@ -97,6 +97,7 @@ def _weights(model: Any, family: Family) -> list[Weight]:
             is_hidden_matrix=id(parameter) in linear - ends,
             is_head=head is not None and parameter is head.weight,
             is_adapter_target=id(parameter) in targets,
+            is_trainable=family.is_trainable(name),
         )
         for name, parameter in model.named_parameters()
     ]
