@@ -9,7 +9,6 @@ from manako.core.errors import (
     ImageError,
     InputError,
     MissingFileError,
-    NotInThisVersion,
     TooLongError,
 )
 from manako.infer.open import Model
@@ -54,9 +53,9 @@ def test_a_missing_or_corrupt_picture_is_an_error_that_names_it(
         model.generate_content([Image(b""), "a"])
 
 
-def test_a_film_is_not_in_this_version(model: Model) -> None:
+def test_a_film_whose_frames_are_no_pictures_is_refused(model: Model) -> None:
     film = Video((Image(b"x"),), (0.0,))
-    with pytest.raises(NotInThisVersion, match="video"):
+    with pytest.raises(ImageError, match="picture|image"):
         model.generate_content([film, "a"])
 
 

@@ -227,6 +227,16 @@ class Conversation:
         )
 
     @property
+    def media(self) -> tuple[Image | Video, ...]:
+        """Pictures and videos, in the order in which they stand."""
+        parts = (part for message in self.messages for part in message.content)
+        return tuple(part for part in parts if isinstance(part, Image | Video))
+
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        return tuple(part for part in self.media if isinstance(part, Video))
+
+    @property
     def last_trained(self) -> int | None:
         """Index of the last turn that is trained, None when there is none."""
         return next(

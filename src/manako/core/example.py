@@ -32,15 +32,17 @@ class Lengths:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageInput:
-    """One picture as the model wants it.
+    """One picture, or one video, as the model wants it.
 
     pixels: uint8 [N, C, ...] already cut (float32 only where the reference normalises before it
-        resizes); mean and std are applied on the device.
+        resizes); mean and std are applied on the device. Of a video in a family whose patches
+        reach over k frames: [N, k, C, p, p].
     grid: the family's own grid of the picture, e.g. (t, h, w) in patches.
     start, tokens: where its image tokens stand in `input_ids`; text or marks between them belong
         to the span.
     size: (width, height) in pixels of what the model sees.
     patches: what the vision tower works on; None: one per entry of `pixels`.
+    times: seconds from a video's start to each of its frames; empty for a picture.
     """
 
     pixels: NDArray[Any]
@@ -49,6 +51,11 @@ class ImageInput:
     tokens: int
     size: tuple[int, int]
     patches: int | None = None
+    times: tuple[float, ...] = ()
+
+    @property
+    def is_video(self) -> bool:
+        return bool(self.times)
 
     @property
     def vision_patches(self) -> int:

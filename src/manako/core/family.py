@@ -33,8 +33,9 @@ class PixelRule:
 
     value = (pixel · scale − mean[c]) / std[c], channels on axis −3; arrays that are float32 already
     stay as they are. With `temporal_copies` k > 0 a still picture stands k times along time and
-    each patch is flattened: [N, C, p, p] → [N, C·k·p·p], channel-major as Qwen2-VL wants it.
-    key: the model's keyword for pixels.
+    each patch is flattened: [N, C, p, p] → [N, C·k·p·p], channel-major as Qwen2-VL wants it; a
+    video's k frames stand for themselves: [N, k, C, p, p] → [N, C·k·p·p].
+    key, video_key: the model's keywords for pixels of pictures and of videos.
     """
 
     mean: tuple[float, ...]
@@ -44,6 +45,7 @@ class PixelRule:
     reference: PixelReference = "torch_aa"
     resample: str = "bicubic"
     key: str = "pixel_values"
+    video_key: str = "pixel_values_videos"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,8 @@ class Family:
     adapter_targets: per part, a regular expression that matches whole names of linear modules.
     model_class: `transformers` class that holds the weights.
     vision_block: `plain` has LayerNorm and a two-layer MLP, `gated` RMSNorm and a gated MLP.
-    required_inputs: keys of `model_inputs` without which the model fails, or goes wrong silently.
+    required_inputs: keys of `model_inputs` without which the model fails, or goes wrong silently,
+        where there are pictures; required_video_inputs: where there are videos. Empty: none taken.
     image_tokens: (width, height, the processor's `settings`) → tokens of a picture.
     make_tiny: writes a tiny random checkpoint with the published file layout into a folder.
     to_native / from_native: weight maps between published and model tensors; None where
@@ -176,11 +179,16 @@ class Family:
     tiny_sources: Sources
     vision_block: VisionBlock = "plain"
     takes_images: bool = True
+    required_video_inputs: tuple[str, ...] = ()
     to_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     from_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     not_applicable: Mapping[int, str] = field(default_factory=dict)
     never_trained: tuple[str, ...] = ()
     accepts: Callable[[Mapping[str, Any]], bool] = lambda config: True
+
+    @property
+    def takes_videos(self) -> bool:
+        return bool(self.required_video_inputs)
 
     def part_of(self, name: str) -> PartName:
         """The part that a parameter or module of this name belongs to."""

@@ -9,8 +9,8 @@ Facts of the architecture: transformers 5.24, `models/qwen2_5_vl/` (Apache-2.0);
 - Gate, up and down projections have one name in vision and language: only whole names tell them
   apart.
 - Without `mm_token_type_ids` the model raises nothing and counts positions as in plain text.
-
-A video's time would be spaced by `tokens_per_second`; video is not in this version.
+- A video's time is spaced by its seconds × `tokens_per_second`. Without `second_per_grid_ts` the
+  model raises nothing and takes a second for each grid of frames.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def open_folder(folder: Path) -> Processor:
     """Open a checkpoint folder. Raises `CheckpointError` where its files are missing or disagree."""
     from manako.families._shared.qwen import open_qwen
 
-    return open_qwen(folder, FAMILY)
+    return open_qwen(folder, FAMILY, time="seconds")
 
 
 def image_tokens(width: int, height: int, settings: Any) -> int:
@@ -63,6 +63,12 @@ FAMILY = Family(
     attention="causal",
     vision_block="gated",
     required_inputs=("pixel_values", "image_grid_thw", "mm_token_type_ids"),
+    required_video_inputs=(
+        "pixel_values_videos",
+        "video_grid_thw",
+        "mm_token_type_ids",
+        "second_per_grid_ts",
+    ),
     image_tokens=image_tokens,
     open=open_folder,
     make_tiny=make_tiny,

@@ -19,7 +19,7 @@ def open_folder(folder: Path) -> Processor:
     """Open a checkpoint folder. Raises `CheckpointError` where its files are missing or disagree."""
     from manako.families._shared.qwen import open_qwen
 
-    return open_qwen(folder, FAMILY)
+    return open_qwen(folder, FAMILY, time="grids")
 
 
 def image_tokens(width: int, height: int, settings: Any) -> int:
@@ -57,6 +57,7 @@ FAMILY = Family(
     },
     attention="causal",
     required_inputs=("pixel_values", "image_grid_thw", "mm_token_type_ids"),
+    required_video_inputs=("pixel_values_videos", "video_grid_thw", "mm_token_type_ids"),
     image_tokens=image_tokens,
     open=open_folder,
     make_tiny=make_tiny,

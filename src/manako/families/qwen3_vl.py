@@ -10,6 +10,7 @@ all but the numbers, which come from the checkpoint.
 - Queries and keys are normalised (`q_norm`, `k_norm`) and `head_dim` is written in config.json.
 - The template writes no system turn where a conversation has none, drops one that is not first,
   and shows no picture of an answer.
+- A video's time is told in the text, and its limits are those of all frames together.
 - Without `mm_token_type_ids` the model raises an error where there are pictures.
 """
 
@@ -25,7 +26,7 @@ def open_folder(folder: Path) -> Processor:
     """Open a checkpoint folder. Raises `CheckpointError` where its files are missing or disagree."""
     from manako.families._shared.qwen import open_qwen
 
-    return open_qwen(folder, FAMILY)
+    return open_qwen(folder, FAMILY, time="texts")
 
 
 def image_tokens(width: int, height: int, settings: Any) -> int:
@@ -62,6 +63,7 @@ FAMILY = Family(
     },
     attention="causal",
     required_inputs=("pixel_values", "image_grid_thw", "mm_token_type_ids"),
+    required_video_inputs=("pixel_values_videos", "video_grid_thw", "mm_token_type_ids"),
     image_tokens=image_tokens,
     open=open_folder,
     make_tiny=make_tiny,

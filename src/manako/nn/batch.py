@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CHUNK_VALUES = 2**17
 """Pixel values that are normalised at once on a CPU: 512 kB in float32."""
 
+FRAMES_DIMENSIONS = 5
+"""Of pixels whose patches hold several frames: [N, k, C, p, p]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -56,8 +59,8 @@ def to_tensors(
 ) -> dict[str, Tensor]:
     """Arrays on the device; pixels normalised there, in float32, then cast to `dtype`."""
     tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-    if rule.key in tensors:
-        tensors[rule.key] = normalise(tensors[rule.key], rule).to(dtype)
+    for key in tensors.keys() & {rule.key, rule.video_key}:
+        tensors[key] = normalise(tensors[key], rule).to(dtype)
     return tensors
 
 
@@ -78,19 +81,27 @@ def normalise(pixels: Tensor, rule: PixelRule) -> Tensor:
 
 
 def _standing(pixels: Tensor, copies: int) -> Tensor:
-    """A still picture's patches, `copies` times along time and flattened; 0: as they are."""
-    return pixels.unsqueeze(2).expand(-1, -1, copies, -1, -1).flatten(1) if copies else pixels
+    """A still picture's patches, `copies` times along time, or a video's [N, k, C, p, p] with its
+    channels first, flattened; 0 copies: as they are."""
+    return _in_time(pixels, copies).flatten(1) if copies else pixels
+
+
+def _in_time(pixels: Tensor, copies: int) -> Tensor:
+    """[N, C, p, p] or [N, k, C, p, p] → [N, C, k, p, p]."""
+    if pixels.ndim == FRAMES_DIMENSIONS:
+        return pixels.transpose(1, 2)
+    return pixels.unsqueeze(2).expand(-1, -1, copies, -1, -1)
 
 
 def _normalised_in_cache(pixels: Tensor, mean: Tensor, std: Tensor, *, copies: int) -> Tensor:
     """The same on a CPU, where memory decides: the arithmetic goes chunk by chunk, and only the
     result is written out. numpy asks the system for huge pages for it, which torch does not."""
-    still = pixels.unsqueeze(2).expand(-1, -1, copies, -1, -1) if copies else pixels
+    still = _in_time(pixels, copies) if copies else pixels
     found = torch.from_numpy(np.empty(still.shape, dtype=np.float32))
     entries = max(1, CHUNK_VALUES // max(1, pixels.shape[1:].numel()))
     for start in range(0, len(pixels), entries):
         values = pixels[start : start + entries].float().sub_(mean).div_(std)
-        found[start : start + entries].copy_(values.unsqueeze(2) if copies else values)
+        found[start : start + entries].copy_(_in_time(values, copies) if copies else values)
     return found.flatten(1) if copies else found
 
 

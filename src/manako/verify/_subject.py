@@ -9,13 +9,15 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manako.core.conversation import Conversation, Image, Message, Text
+from manako.core.conversation import Conversation, Image, Message, Text, Video
 from manako.core.errors import LawBroken, ManakoError, TemplateError
 from manako.core.example import Example, Pack
 from manako.core.family import Family, Processor, family_of
 from manako.core.verdict import State, Verdict
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
 
@@ -69,6 +71,8 @@ class Subject:
         found = list(probes())
         if not self.family.takes_images:
             found = [_texts_of(probe) for probe in found]
+        if self.family.takes_videos:
+            found += video_probes()
         return found if self.takes_system else [_without_system(probe) for probe in found]
 
     @cached_property
@@ -112,12 +116,16 @@ def demand(holds: Any, message: str, *, next_step: str = "") -> None:
 
 def picture(width: int, height: int) -> Image:
     """A PNG of the arithmetic pattern."""
-    from PIL import Image as Pillow
-
     from manako.verify.golden.pictures import pattern
 
+    return _png(pattern(width, height))
+
+
+def _png(pixels_HWC: NDArray[np.uint8]) -> Image:
+    from PIL import Image as Pillow
+
     buffer = io.BytesIO()
-    Pillow.fromarray(pattern(width, height)).save(buffer, format="PNG", compress_level=1)
+    Pillow.fromarray(pixels_HWC).save(buffer, format="PNG", compress_level=1)
     return Image(buffer.getvalue())
 
 
@@ -159,6 +167,35 @@ def probes() -> tuple[Conversation, ...]:
             ("assistant", ["どういたしまして👋"]),
         ),
         _probe("blanks", ("user", ["  question \n"]), ("assistant", ["answer with が combined"])),
+    )
+
+
+def film(width: int, height: int, frames: int, *, seconds: float = 0.5) -> Video:
+    """A video of the arithmetic pattern that grows lighter; `seconds` from frame to frame."""
+    from manako.verify.golden.pictures import moving_pattern
+
+    return Video(
+        tuple(_png(frame) for frame in moving_pattern(width, height, frames)),
+        tuple(seconds * number for number in range(frames)),
+    )
+
+
+@cache
+def video_probes() -> tuple[Conversation, ...]:
+    """The same with videos: alone, of an odd number of frames, and between pictures and texts."""
+    short, odd = film(56, 56, 4), film(70, 40, 5, seconds=1.3)
+    return (
+        _probe("video", ("user", [short, "何が起きますか。"]), ("assistant", ["明るくなります。"])),
+        _probe(
+            "films",
+            (
+                "user",
+                [picture(56, 56), "前", odd, "中", short, "後", picture(45, 90), "順番は?"],
+            ),
+            ("assistant", ["画像、動画、動画、画像です。"]),
+            ("user", ["長いのは?"]),
+            ("assistant", ["一本目です。"]),
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from manako.core.conversation import Conversation, Message, Text
 from manako.core.errors import ImageError
+from manako.verify._film import examples_of_sizes
 from manako.verify._subject import Law, NotApplicable, Subject, demand, picture
 
 SIZES = (
@@ -52,6 +53,15 @@ def _check(subject: Subject) -> str:
                 _forward(subject, model, example)
             forwarded += 1
         checked += 1
+    if subject.family.takes_videos:
+        films, refused_films = examples_of_sizes(subject)
+        for example in films:
+            if example.lengths.image_tokens <= FORWARD_TOKENS:
+                with torch.no_grad():
+                    _forward(subject, model, example)
+                forwarded += 1
+        checked += len(films)
+        refused += refused_films
     named = f"; refused by name: {', '.join(refused)}" if refused else ""
     return f"{checked} sizes equal, {forwarded} of them sent through the model{named}"
 

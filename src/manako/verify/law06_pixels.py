@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from manako.core.files import read_json
+from manako.verify._film import check_pixels
 from manako.verify._subject import Law, NotApplicable, NotRun, Subject, demand
 from manako.verify.golden.pictures import pattern, values_of
 
@@ -38,10 +39,11 @@ def _check(subject: Subject) -> str:
         _compare(subject, entry, **_expected(golden["variants"][entry["variant"]]))
         for entry in golden["entries"]
     ]
+    films = f", {check_pixels(subject)} videos too" if subject.family.takes_videos else ""
     how = f"within {max(gaps):.0e}" if golden.get("samples") else "bit for bit"
     return (
         f"{len(gaps)} pictures equal to {golden['made_with']['processor']} {how} "
-        f"({subject.processor.pixel_rule.reference})"
+        f"({subject.processor.pixel_rule.reference}){films}"
     )
 
 

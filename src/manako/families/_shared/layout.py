@@ -39,7 +39,8 @@ MARKS_FROM = 0x100000
 class Layout:
     """Token ids before images are expanded.
 
-    ids, trained: one entry per token; image_places: index of each image mark in `ids`, in order.
+    ids, trained: one entry per token; image_places: index of each mark of a picture or a video in
+    `ids`, in order.
     """
 
     ids: tuple[int, ...]
@@ -158,15 +159,18 @@ class LayoutMaker:
         end_ids: Sequence[int],
         image_token: str | None = None,
         end_token: str | None = None,
+        video_mark: str | None = None,
     ) -> None:
         """image_mark: what the template writes for a picture; image_token: the token whose places
         the picture takes, where it is another (`image_texts` then say how the mark is written).
         end_token: put after the last answer where the template writes no end of turn.
+        video_mark: the token that the template writes for a video.
         """
         self.renderer = renderer
         self.tokenizer = tokenizer
         self.image_mark = image_mark
         self.image_token = image_token or image_mark
+        self.video_mark = video_mark
         self.end_ids = tuple(end_ids)
         self.end_token = end_token
         self._added: _AddedTokens | None = None
@@ -175,15 +179,16 @@ class LayoutMaker:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = dict(self.__dict__)
-        kept.pop("_start", None)
+        for name in ("_start", "_marks", "_media_ids"):
+            kept.pop(name, None)
         kept.update(_added=None, _skeletons=OrderedDict(), _layouts=OrderedDict())
         return kept
 
     def training(self, conversation: Conversation, image_texts: tuple[str, ...] = ()) -> Layout:
         """Tokens of a training example and which of them are trained.
 
-        image_texts: what takes the place of each picture's mark in the text, in order; empty
-        where the mark stays as it is.
+        image_texts: what takes the place of each mark of a picture or a video in the text, in
+        order; empty where all marks stay as they are.
         """
         key = (_layout_key(conversation), image_texts)
         layout: Layout = _kept(
@@ -198,12 +203,10 @@ class LayoutMaker:
         return self._fill(conversation, rendering.words, skeleton, image_texts)
 
     def written(self, text: str, image_texts: Sequence[str]) -> str:
-        """`text` with the k-th image mark replaced by the k-th of `image_texts`."""
-        done = []
-        for image_text in image_texts:
-            before, mark, text = text.partition(self.image_mark or image_text)
-            done += [before, image_text if mark else ""]
-        return "".join([*done, text])
+        """`text` with the k-th mark of a picture or a video replaced by the k-th of
+        `image_texts`."""
+        left = iter(image_texts)
+        return self._marks.sub(lambda mark: next(left, mark[0]), text)
 
     def literal_tokens(self, text: str) -> int:
         """How many tokens `text` is where the template writes it: control tokens count as such."""
@@ -217,6 +220,17 @@ class LayoutMaker:
         pictures are replaced."""
         flat = _Flat(rendering.pieces)
         return _Flat([self.written(flat.text, image_texts)]) if image_texts else flat
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        marks = [re.escape(mark) for mark in (self.image_mark, self.video_mark) if mark]
+        return re.compile("|".join(marks) or "(?!)")
+
+    @cached_property
+    def _media_ids(self) -> frozenset[int]:
+        """Ids of the tokens whose places pictures and videos take."""
+        tokens = (token for token in (self.image_token, self.video_mark) if token)
+        return frozenset(i for token in tokens if (i := self.tokenizer.id_of(token)) is not None)
 
     @cached_property
     def _start(self) -> tuple[tuple[int, ...], str]:
@@ -320,11 +334,10 @@ class LayoutMaker:
         if begin and not flat.text.startswith(written):
             items = [_Control(token_id, False, False) for token_id in begin]
         place = 0
-        image_id = self.tokenizer.id_of(self.image_token) if self.image_token else None
         for start, end, token_id in self._added_tokens.find(flat.text, 0, len(flat.text)):
             if start > place:
                 items.append(_stretch(flat, place, start, regions))
-            is_image = token_id == image_id
+            is_image = token_id in self._media_ids
             trained = not is_image and any(start < b and end > a for a, b in regions)
             items.append(_Control(token_id, trained, is_image))
             place = end
@@ -352,18 +365,27 @@ class LayoutMaker:
                 found, flags = self._encode(item, words)
                 ids += found
                 trained += flags
-        expected = len(conversation.images)
-        if image_texts and self.image_token:
-            expected = sum(text.count(self.image_token) for text in image_texts)
-        if len(images) != expected:
-            raise RowError(
-                f"row {conversation.id}: the template writes {len(images)} image marks "
-                f"for {expected} images",
-                row_id=conversation.id,
-                reason="image_count" if images else "no_image_token",
-                next_step="the checkpoint's chat template has no rule for these pictures",
-            )
+        self._check_marks(conversation, len(images), image_texts)
         return Layout(tuple(ids), tuple(trained), tuple(images), skeleton.notes)
+
+    def _check_marks(
+        self, conversation: Conversation, found: int, image_texts: Sequence[str]
+    ) -> None:
+        """Raise `RowError` unless the template has written a mark for each picture and video."""
+        expected = len(conversation.media)
+        if image_texts:
+            tokens = {token for token in (self.image_token, self.video_mark) if token}
+            expected = sum(text.count(token) for text in image_texts for token in tokens)
+        if found == expected:
+            return
+        what = "image and video" if conversation.videos else "image"
+        raise RowError(
+            f"row {conversation.id}: the template writes {found} {what} marks "
+            f"for {expected} {'of them' if conversation.videos else 'images'}",
+            row_id=conversation.id,
+            reason="image_count" if found else "no_image_token",
+            next_step="the checkpoint's chat template has no rule for these pictures",
+        )
 
     def _encode(self, stretch: _Stretch, words: Sequence[Word]) -> tuple[list[int], list[bool]]:
         """Ids of a stretch; a token is trained when its characters overlap what is trained."""
@@ -467,7 +489,7 @@ def _layout_key(conversation: Conversation) -> Hashable:
         (
             message.role,
             message.train,
-            tuple(getattr(part, "text", None) for part in message.content),
+            tuple(getattr(part, "text", type(part)) for part in message.content),
         )
         for message in conversation.messages
     )

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from manako.core.conversation import Conversation, Image, Message, Text
+from manako.core.conversation import Conversation, Image, Message, Text, Video
 from manako.core.errors import BatchError, ImageError, InputError, RecipeError, RowError
 from manako.core.example import Example, ImageInput, IntArray, Lengths, Pack
 from manako.core.family import PixelRule, Seen
@@ -25,11 +25,12 @@ from manako.families._shared.layout import Layout, LayoutMaker, TextTokenizer
 
 @dataclass(frozen=True)
 class ImageCost:
-    """What one picture of a given size becomes.
+    """What one picture of a given size becomes, or one video of such frames.
 
     size: (width, height) in pixels that the model sees. grid: the family's own grid of the
     picture. tokens: places that its vectors take. patches: what the vision tower works on.
     rows, columns: the grid of tokens over `size`, to be drawn.
+    times: of a video, seconds from its start to each frame that the model sees; else empty.
     """
 
     size: tuple[int, int]
@@ -38,13 +39,16 @@ class ImageCost:
     patches: int
     rows: int
     columns: int
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatProcessor:
     """Text half of a Processor. A family subclasses it and adds the geometry of its pictures:
     `costs` or `cost`, `prepare` or `cut`, `image_ids`, `image_inputs`, and where it differs
-    `image_text`, `positions`, `token_inputs`, `attention_inputs`, `with_pixel_limits`, `save`.
+    `image_text`, `positions`, `token_inputs`, `attention_inputs`, `with_pixel_limits`, `save`; one
+    that takes videos, which has `required_video_inputs`: `video_cost`, `prepare_video`,
+    `video_inputs`, and `video_text` with `video_runs` or `video_ids`.
 
     settings: a frozen dataclass of picture settings, read from the checkpoint.
     """
@@ -57,6 +61,8 @@ class ChatProcessor:
     tokenizer: TextTokenizer
     maker: LayoutMaker
     required_inputs: tuple[str, ...]
+    required_video_inputs: tuple[str, ...] = ()
+    video_token_id: int | None = None
     settings: Any = None
 
     def cost(self, width: int, height: int) -> ImageCost:
@@ -94,8 +100,12 @@ class ChatProcessor:
         return self.join_texts(conversation, self._costs(conversation))
 
     def join_texts(self, conversation: Conversation, costs: Sequence[ImageCost]) -> tuple[str, ...]:
-        """`image_text` of each picture, fitted to what stands beside it."""
-        return tuple(text for cost in costs if (text := self.image_text(cost)) is not None)
+        """`image_text` or `video_text` of each, fitted to what stands beside it."""
+        texts = [self.video_text(c) if c.times else self.image_text(c) for c in costs]
+        if not any(texts):
+            return ()
+        marks = [self.maker.video_mark if c.times else self.maker.image_mark for c in costs]
+        return tuple(text or mark or "" for text, mark in zip(texts, marks, strict=True))
 
     def image_runs(self, cost: ImageCost) -> list[list[int]]:
         """Token ids that take the place of each image token of one picture."""
@@ -105,6 +115,31 @@ class ChatProcessor:
         """Token ids that stand for one picture."""
         assert self.image_token_id is not None
         return [self.image_token_id] * cost.tokens
+
+    def video_cost(self, sizes: Sequence[tuple[int, int]], times: Sequence[float]) -> ImageCost:
+        """Of a video, by its frames' (width, height) and times in seconds. Raises `ImageError` for
+        one that the reference cannot take."""
+        raise InputError(f"family {self.family} takes no videos")
+
+    def prepare_video(
+        self, frames_HWC: Sequence[NDArray[np.uint8]], cost: ImageCost
+    ) -> NDArray[Any]:
+        """Frames as decoded → what `ImageInput.pixels` of a video says."""
+        raise InputError(f"family {self.family} takes no videos")
+
+    def video_text(self, cost: ImageCost) -> str | None:
+        """`image_text` of a video; it holds the token whose places the video takes once for each
+        of `video_runs`."""
+        return None
+
+    def video_runs(self, cost: ImageCost) -> list[list[int]]:
+        """Token ids that take the place of each such token of one video."""
+        assert self.video_token_id is not None
+        return [[self.video_token_id] * cost.tokens]
+
+    def video_inputs(self, videos: Sequence[ImageInput]) -> dict[str, NDArray[Any]]:
+        """Model inputs that carry the videos of a pack (at least one)."""
+        return {self.pixel_rule.video_key: np.concatenate([video.pixels for video in videos])}
 
     def image_inputs(self, images: Sequence[ImageInput]) -> dict[str, NDArray[Any]]:
         """Model inputs that carry the pictures of a pack (at least one)."""
@@ -159,7 +194,7 @@ class ChatProcessor:
         """Lengths of `encode(conversation)` from text and image headers alone."""
         costs = self._costs(conversation)
         layout = self.maker.training(conversation, self.join_texts(conversation, costs))
-        ids = len(layout.ids) + sum(len(run) - 1 for cost in costs for run in self.image_runs(cost))
+        ids = len(layout.ids) + sum(len(run) - 1 for cost in costs for run in self._runs(cost))
         image_tokens = sum(self._span_tokens(layout, costs))
         return Lengths(
             text_tokens=ids - image_tokens,
@@ -208,24 +243,32 @@ class ChatProcessor:
             "position_ids": joined[:, None] if len(joined) > 1 else joined,
             **self.token_inputs(pack),
         }
-        if pack.images:
-            inputs.update(self.image_inputs(pack.images))
+        videos = [image for image in pack.images if image.is_video]
+        if len(videos) < len(pack.images):
+            inputs.update(self.image_inputs([i for i in pack.images if not i.is_video]))
+        if videos:
+            inputs.update(self.video_inputs(videos))
         self.require(inputs)
         return inputs
 
     def require(self, inputs: Mapping[str, Any]) -> None:
-        """Raise `BatchError` when ids hold image tokens but a key the model needs is missing."""
+        """Raise `BatchError` when ids hold image or video tokens but a key the model needs for
+        them is missing."""
         ids = inputs.get("input_ids")
         if ids is None:
             raise BatchError("the model's inputs lack 'input_ids'")
-        if self.image_token_id is None or not bool((ids == self.image_token_id).any()):
-            return
-        if missing := [key for key in self.required_inputs if inputs.get(key) is None]:
-            raise BatchError(
-                f"the model's inputs lack {', '.join(repr(key) for key in missing)}, which family "
-                f"{self.family} needs where there are image tokens",
-                next_step="make the inputs with processor.model_inputs(pack)",
-            )
+        for kind, token_id, keys in (
+            ("image", self.image_token_id, self.required_inputs),
+            ("video", self.video_token_id, self.required_video_inputs),
+        ):
+            if token_id is None or not bool((ids == token_id).any()):
+                continue
+            if missing := [key for key in keys if inputs.get(key) is None]:
+                raise BatchError(
+                    f"the model's inputs lack {', '.join(repr(key) for key in missing)}, which "
+                    f"family {self.family} needs where there are {kind} tokens",
+                    next_step="make the inputs with processor.model_inputs(pack)",
+                )
 
     def _costs(self, conversation: Conversation) -> list[ImageCost]:
         if conversation.images and self.image_token_id is None:
@@ -236,19 +279,39 @@ class ChatProcessor:
                 reason="takes_no_images",
                 next_step="choose a vision-language model, or leave the pictures out",
             )
+        self._refuse_videos(conversation)
         try:
-            return self.costs([image.size for image in conversation.images])
+            pictures = iter(self.costs([image.size for image in conversation.images]))
+            return [
+                next(pictures)
+                if isinstance(medium, Image)
+                else self.video_cost([frame.size for frame in medium.frames], medium.times)
+                for medium in conversation.media
+            ]
         except ImageError as error:
             if not conversation.id:
                 raise
             named = f"row {conversation.id}: {error.message}"
             raise ImageError(named, reason=error.reason, next_step=error.next_step) from error
 
+    def _refuse_videos(self, conversation: Conversation) -> None:
+        if conversation.videos and not self.required_video_inputs:
+            raise RowError(
+                f"row {conversation.id}: family {self.family} takes no videos, but the "
+                f"conversation has {len(conversation.videos)}",
+                row_id=conversation.id,
+                reason="takes_no_videos",
+                next_step="give frames as pictures, or choose a family that takes videos",
+            )
+
+    def _runs(self, cost: ImageCost) -> list[list[int]]:
+        return self.video_runs(cost) if cost.times else self.image_runs(cost)
+
     def _span_tokens(self, layout: Layout, costs: Sequence[ImageCost]) -> list[int]:
         """Tokens of each picture's span: its runs and what stands between them."""
         found, first = [], 0
         for cost in costs:
-            runs = self.image_runs(cost)
+            runs = self._runs(cost)
             places = layout.image_places[first : first + len(runs)]
             between = places[-1] - places[0] - (len(runs) - 1)
             found.append(between + sum(map(len, runs)))
@@ -264,9 +327,9 @@ class ChatProcessor:
         places = iter(layout.image_places)
         place = 0
         spans = self._span_tokens(layout, costs)
-        for image, cost, tokens in zip(conversation.images, costs, spans, strict=True):
+        for medium, cost, tokens in zip(conversation.media, costs, spans, strict=True):
             starts = []
-            for run in self.image_runs(cost):
+            for run in self._runs(cost):
                 mark = next(places)
                 ids += layout.ids[place:mark]
                 trained += layout.trained[place:mark]
@@ -274,7 +337,7 @@ class ChatProcessor:
                 ids += run
                 trained += [False] * len(run)
                 place = mark + 1
-            images.append(self._image_input(image, cost, starts[0], tokens))
+            images.append(self._image_input(medium, cost, starts[0], tokens))
         ids += layout.ids[place:]
         trained += layout.trained[place:]
         return Example(
@@ -285,12 +348,21 @@ class ChatProcessor:
             notes=layout.notes,
         )
 
-    def _image_input(self, image: Image, cost: ImageCost, start: int, tokens: int) -> ImageInput:
+    def _image_input(
+        self, medium: Image | Video, cost: ImageCost, start: int, tokens: int
+    ) -> ImageInput:
         return ImageInput(
-            pixels=self.prepare(decode_rgb(image.data, name=image.path), cost),
+            pixels=self._pixels(medium, cost),
             grid=cost.grid,
             start=start,
             tokens=tokens,
             size=cost.size,
             patches=cost.patches,
+            times=cost.times,
         )
+
+    def _pixels(self, medium: Image | Video, cost: ImageCost) -> NDArray[Any]:
+        if isinstance(medium, Image):
+            return self.prepare(decode_rgb(medium.data, name=medium.path), cost)
+        frames = [decode_rgb(frame.data, name=frame.path) for frame in medium.frames]
+        return self.prepare_video(frames, cost)

@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from manako.core.conversation import Conversation, Image, Message, Text
+from manako.core.conversation import Conversation, Image, Message, Text, Video
 from manako.core.errors import NotInThisVersion, RowError, TemplateError
 from manako.families._shared.template import ChatTemplate
 
@@ -196,8 +196,11 @@ class Renderer:
 
     def _message(self, role: str, contents: list[Any]) -> dict[str, Any]:
         if self._takes_string(role):
-            if any(not isinstance(part, str) for part in contents):
-                raise TemplateError(f"the chat template takes no picture in a {role} turn")
+            for part in contents:
+                if not isinstance(part, str):
+                    raise TemplateError(
+                        f"the chat template takes no {_medium(part)} in a {role} turn"
+                    )
             return {"role": role, "content": "".join(contents)}
         return {"role": role, "content": [_template_part(part) for part in contents]}
 
@@ -231,7 +234,13 @@ def _template_part(part: Any) -> dict[str, Any]:
         return {"type": "text", "text": part}
     if isinstance(part, Image):
         return {"type": "image"}
+    if isinstance(part, Video):
+        return {"type": "video"}
     raise NotInThisVersion(f"a {type(part).__name__.lower()} part is not in this version")
+
+
+def _medium(part: Any) -> str:
+    return "picture" if isinstance(part, Image) else "video"
 
 
 def _thinks(message: Message) -> bool:
@@ -365,7 +374,7 @@ def _frozen(messages: list[dict[str, Any]]) -> tuple[Any, ...]:
             message["role"],
             message["content"]
             if isinstance(message["content"], str)
-            else tuple(part.get("text") for part in message["content"]),
+            else tuple((part["type"], part.get("text")) for part in message["content"]),
         )
         for message in messages
     )

@@ -167,6 +167,10 @@ class TinyQwen:
         """How preprocessor_config.json writes the picture limits."""
         return {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels, "resample": 3}
 
+    def video_settings(self) -> dict[str, Any]:
+        """video_preprocessor_config.json; empty where none is published."""
+        return {}
+
     def published(self, name: str) -> str | None:
         """A parameter's name in the published files: `visual.*`, `model.*`, `lm_head.*`."""
         if self.tie_embeddings and name == "lm_head.weight":
@@ -282,6 +286,18 @@ class TinyQwen3(TinyQwen):
     def limits(self) -> dict[str, Any]:
         return {"size": {"longest_edge": self.max_pixels, "shortest_edge": self.min_pixels}}
 
+    def video_settings(self) -> dict[str, Any]:
+        """video_preprocessor_config.json; its limits are those of all frames together."""
+        return {
+            "video_processor_type": "Qwen3VLVideoProcessor",
+            "size": {"longest_edge": 25_165_824, "shortest_edge": 4096},
+            "patch_size": self.patch,
+            "temporal_patch_size": 2,
+            "merge_size": 2,
+            "image_mean": list(self.image_mean),
+            "image_std": list(self.image_std),
+        }
+
     def published(self, name: str) -> str | None:
         return None if self.tie_embeddings and name == "lm_head.weight" else name
 
@@ -362,6 +378,8 @@ def write_small_files(
             "image_std": list(tiny.image_std),
         },
     )
+    if video_settings := tiny.video_settings():
+        write_json(folder / "video_preprocessor_config.json", video_settings)
     write_json(
         folder / "generation_config.json",
         {
