@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import Phi4MultimodalForCausalLM
 
 from manako.core.conversation import Conversation, Message, Text
-from manako.core.errors import CheckpointError, ImageError
+from manako.core.errors import CheckpointError, ImageError, RecipeError
 from manako.core.example import Example, Pack
 from manako.core.family import family_of
 from manako.core.files import read_json, write_json
@@ -302,6 +302,25 @@ def test_marks_of_the_older_code_stay_text(tiny: Path) -> None:
     ids = example.input_ids.tolist()
     assert ids.count(processor.image_token_id) == example.images[0].tokens
     assert "<|image_1|><|image|>何?" in processor.tokenizer.decode(ids)
+
+
+def test_max_pixels_sets_the_number_of_crops_and_is_saved(tiny: Path, tmp_path: Path) -> None:
+    processor = FAMILY.open(tiny)
+    row = asked(picture(300, 200), "?")
+    limited = processor.with_pixel_limits(max_pixels=2 * 56**2)
+    assert limited.encode(row).images[0].size == (112, 56)
+    assert processor.encode(row).images[0].size == (168, 112)
+    assert processor.with_pixel_limits(max_pixels=10**9).measure(row) == processor.measure(row)
+    for name in ("config.json", "generation_config.json"):
+        shutil.copyfile(tiny / name, tmp_path / name)
+    limited.save(tmp_path)
+    assert FAMILY.open(tmp_path).measure(row) == limited.measure(row)
+
+
+@pytest.mark.parametrize("limits", [{"min_pixels": 100}, {"max_pixels": 56**2 - 1}])
+def test_limits_that_mean_nothing_here_are_refused(tiny: Path, limits: dict[str, int]) -> None:
+    with pytest.raises(RecipeError, match=next(iter(limits))):
+        FAMILY.open(tiny).with_pixel_limits(**limits)
 
 
 def change(folder: Path, name: str, **fields: Any) -> None:

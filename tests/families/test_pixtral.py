@@ -18,7 +18,7 @@ import torch
 from transformers.models.pixtral import modeling_pixtral
 
 from manako.core.conversation import Conversation, Image, Message, Text
-from manako.core.errors import BatchError, CheckpointError, ImageError
+from manako.core.errors import BatchError, CheckpointError, ImageError, RecipeError
 from manako.core.example import Example, Pack
 from manako.core.family import family_of
 from manako.core.files import read_json, write_json
@@ -260,6 +260,27 @@ def test_a_saved_model_opens_again(tiny: Path, tmp_path: Path) -> None:
     again = FAMILY.open(tmp_path)
     assert np.array_equal(again.encode(row).input_ids, processor.encode(row).input_ids)
     assert again.fingerprint == processor.fingerprint
+
+
+def test_max_pixels_sets_the_longest_side_and_is_saved(tiny: Path, tmp_path: Path) -> None:
+    processor = FAMILY.open(tiny)
+    limited = processor.with_pixel_limits(max_pixels=40 * 40 + 30)
+    row = asked(picture(300, 100), "?")
+    assert limited.encode(row).images[0].size == (40, 16)
+    assert limited.fingerprint["images"] != processor.fingerprint["images"]
+    small = asked(picture(24, 16), "?")
+    assert limited.measure(small) == processor.measure(small)
+    assert processor.with_pixel_limits(max_pixels=10**9).measure(row) == processor.measure(row)
+    shutil.copyfile(tiny / "config.json", tmp_path / "config.json")
+    shutil.copyfile(tiny / "generation_config.json", tmp_path / "generation_config.json")
+    limited.save(tmp_path)
+    assert FAMILY.open(tmp_path).measure(row) == limited.measure(row)
+
+
+@pytest.mark.parametrize("limits", [{"min_pixels": 100}, {"max_pixels": 63}])
+def test_limits_that_mean_nothing_here_are_refused(tiny: Path, limits: dict[str, int]) -> None:
+    with pytest.raises(RecipeError, match=next(iter(limits))):
+        FAMILY.open(tiny).with_pixel_limits(**limits)
 
 
 def test_a_llava_with_another_tower_is_not_pixtral() -> None:

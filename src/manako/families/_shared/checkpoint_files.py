@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manako.core.errors import CheckpointError
-from manako.core.files import read_json
+from manako.core.files import read_json, write_json
 from manako.families._shared.layout import TextTokenizer
 from manako.families._shared.template import ChatTemplate
 
@@ -142,6 +142,17 @@ def copy_image_files(source: Path, target: Path) -> None:
     for name in IMAGE_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+
+
+def change_image_settings(folder: Path, **fields: Any) -> None:
+    """Give fields of a folder's picture settings other values, in the file that holds them."""
+    file = folder / "preprocessor_config.json"
+    if file.is_file():
+        write_json(file, {**_mapping(file), **fields})
+        return
+    file = folder / "processor_config.json"
+    whole = _mapping(file)
+    write_json(file, {**whole, "image_processor": {**whole["image_processor"], **fields}})
 
 
 def check_agreement(folder: Path, *facts: tuple[str, object, object]) -> None:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from manako.core.conversation import Message, Text
 from manako.core.errors import CheckpointError, RecipeError
 from manako.core.family import Family, PixelRule
-from manako.core.files import read_json, write_json
+from manako.core.files import read_json
 from manako.families._shared.checkpoint_files import (
+    change_image_settings,
     check_agreement,
     read_config,
     read_image_settings,
@@ -170,14 +171,7 @@ class TiledProcessor(ChatProcessor):
     def save(self, folder: Path) -> None:
         """Tokenizer and template files as they came, the longest side as it is in force."""
         super().save(folder)
-        size = {"size": {"longest_edge": self.settings.longest}}
-        file = folder / "preprocessor_config.json"
-        if file.is_file():
-            write_json(file, {**read_json(file), **size})
-            return
-        file = folder / "processor_config.json"
-        whole = read_json(file)
-        write_json(file, {**whole, "image_processor": {**whole["image_processor"], **size}})
+        change_image_settings(folder, size={"longest_edge": self.settings.longest})
 
     def _filtered(
         self, pixels_HWC: NDArray[np.uint8], width: int, height: int

@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manako.core.errors import CheckpointError
+from manako.core.errors import CheckpointError, RecipeError
 from manako.core.example import ImageInput
 from manako.core.family import Family, PixelRule
 from manako.families._shared.checkpoint_files import (
+    change_image_settings,
     check_agreement,
     read_config,
     read_image_settings,
@@ -99,6 +100,29 @@ class Phi4Processor(ChatProcessor):
         crops = values.numpy().reshape(3, rows, side, columns, side)
         views[1:] = crops.transpose(1, 3, 0, 2, 4).reshape(-1, 3, side, side)
         return views
+
+    def with_pixel_limits(
+        self, *, min_pixels: int | None = None, max_pixels: int | None = None
+    ) -> Self:
+        """With sheets of at most `max_pixels`, where the checkpoint's may have more. Every picture
+        fills its sheet, so there is nothing that `min_pixels` could mean."""
+        if min_pixels is not None:
+            raise RecipeError(
+                f"min_pixels {min_pixels}: family {self.family} brings every picture to whole crops",
+                next_step="leave min_pixels out; max_pixels sets how many crops there may be",
+            )
+        if max_pixels is None:
+            return self
+        crop = self.settings.crop
+        if max_pixels < crop**2:
+            raise RecipeError(f"max_pixels {max_pixels}: expected at least {crop**2} (one crop)")
+        crops = min(max_pixels // crop**2, self.settings.max_crops)
+        return self.with_settings(max_crops=crops)
+
+    def save(self, folder: Path) -> None:
+        """Tokenizer and template files as they came, the number of crops as it is in force."""
+        super().save(folder)
+        change_image_settings(folder, dynamic_hd=self.settings.max_crops)
 
     def image_inputs(self, images: Sequence[ImageInput]) -> dict[str, NDArray[Any]]:
         """Pixels [B, N, 3, s, s] and which patches hold picture [B, N, s/p, s/p], filled up to the

@@ -6,18 +6,20 @@ Source: transformers 5.24, `models/pixtral/image_processing_pixtral.py` and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manako.core.errors import CheckpointError
+from manako.core.errors import CheckpointError, RecipeError
 from manako.core.example import ImageInput
 from manako.core.family import Family, PixelRule
 from manako.families._shared.checkpoint_files import (
+    change_image_settings,
     check_agreement,
     read_config,
     read_image_settings,
@@ -65,6 +67,30 @@ class PixtralProcessor(ChatProcessor):
     def image_ids(self, cost: ImageCost) -> list[int]:
         row = [*super().image_ids(cost)[: cost.columns], self.break_id]
         return [*(row * cost.rows)[:-1], self.end_id]
+
+    def with_pixel_limits(
+        self, *, min_pixels: int | None = None, max_pixels: int | None = None
+    ) -> Self:
+        """With the longest side whose square has at most `max_pixels`, in whole patches, where that
+        is below the checkpoint's. A small picture is only filled up to whole patches, so there is
+        nothing that `min_pixels` could mean."""
+        if min_pixels is not None:
+            raise RecipeError(
+                f"min_pixels {min_pixels}: family {self.family} enlarges no picture",
+                next_step="leave min_pixels out; max_pixels sets the longest side",
+            )
+        if max_pixels is None:
+            return self
+        patch = self.settings.patch
+        longest = math.isqrt(max(0, max_pixels)) // patch * patch
+        if not longest:
+            raise RecipeError(f"max_pixels {max_pixels}: expected at least {patch**2} (one token)")
+        return self.with_settings(longest=min(longest, self.settings.longest))
+
+    def save(self, folder: Path) -> None:
+        """Tokenizer and template files as they came, the longest side as it is in force."""
+        super().save(folder)
+        change_image_settings(folder, size={"longest_edge": self.settings.longest})
 
     def image_inputs(self, images: Sequence[ImageInput]) -> dict[str, NDArray[Any]]:
         """uint8 [N, 3, H, W], H and W the largest of the pack, and each picture's own (height,
