@@ -28,6 +28,7 @@ ADDED = {"train": ("--foreground",)}
 """Options that are added to a command: a process of its own would import torch once more."""
 TRAIN_MODULE = ("-m", "manako", "train", "recipe.yaml")
 ACCELERATE = ("accelerate", "launch", "--multi_gpu", "--num_processes", "2")
+SHARDED = ("accelerate", "launch", "--use_fsdp", "--fsdp_version", "2", "--num_processes", "2")
 NOT_RUN = (
     ("git", "clone", "REPOSITORY_URL", "manako"),
     ("cd", "manako"),
@@ -57,6 +58,7 @@ NOT_RUN = (
     ("manako", "doctor", "--model", "Qwen2-VL-2B-Instruct", "--method", "lora"),
     ("torchrun", "--standalone", "--nproc-per-node", "2", *TRAIN_MODULE),
     (*ACCELERATE, "--main_process_port", "0", *TRAIN_MODULE),
+    (*SHARDED, "--main_process_port", "0", *TRAIN_MODULE),
 )
 """Commands that need a network or minutes, or try the whole machine: `tests/hub/` and
 `tests/machine/` run those, `tests/train/test_launchers.py` what starts several processes; that the
