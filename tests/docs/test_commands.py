@@ -22,6 +22,8 @@ from manako.cli.root import ROOT as MANAKO
 from manako.core.record import read_record, write_record
 
 MODEL = "models/Qwen2-VL-2B-Instruct"
+NAME = "Qwen/Qwen2-VL-2B-Instruct"
+"""A name on the Hub; a folder of that name comes first, so that nothing is asked for."""
 IN_THE_PROJECT = {"dataloader_num_workers: 4": "dataloader_num_workers: 0"}
 """What is written otherwise in the copies of `examples/`: starting workers takes seconds."""
 ADDED = {"train": ("--foreground",)}
@@ -34,7 +36,6 @@ NOT_RUN = (
     ("cd", "manako"),
     ("make", "quickstart"),
     ("make", "test"),
-    ("hf", "download", "Qwen/Qwen2-VL-2B-Instruct", "--local-dir", MODEL),
     ("manako", "models", "refresh", "Qwen/Qwen2-VL-2B-Instruct"),
     ("pip", "install", "--no-deps", "--target", "build/torchvision", "torchvision==0.28.0"),
     ("python", "-m", "benchmarks.cpu.input_path", "--torchvision", "build/torchvision"),
@@ -72,7 +73,8 @@ def project(tmp_path: Path, tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A user's folder, which is the working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MANAKO_LANG", "en")
-    shutil.copytree(tiny_qwen, tmp_path / MODEL)
+    for name in (MODEL, NAME):
+        shutil.copytree(tiny_qwen, tmp_path / name)
     for name in ("forms/0001.jpg", "forms/0002.jpg", "photo.jpg", "japan.jpg", "austria.jpg"):
         draw(tmp_path / name)
     (tmp_path / "docs").mkdir()

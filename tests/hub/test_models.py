@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def online(
-    world: World, tiny_qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+def online(world: World, tiny_qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """The Hub of the environment, holding the tiny checkpoint in two commits."""
     files = files_of(tiny_qwen)
     extra = {
@@ -43,7 +40,7 @@ def online(
     world.commits = {COMMIT: {**files, **extra}, OLD_COMMIT: files}
     monkeypatch.setenv("HF_ENDPOINT", world.endpoint)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield world
+    return world
 
 
 def picture_and_question() -> list[Any]:

@@ -16,7 +16,6 @@ from manako.core.errors import (
     MissingFileError,
     NotInThisVersion,
 )
-
 from manako.hub.models import fetch_model, origin_of
 
 if TYPE_CHECKING:
