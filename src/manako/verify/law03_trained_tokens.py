@@ -16,15 +16,16 @@ import numpy as np
 
 from manako.core.conversation import Conversation
 from manako.core.example import Example
-from manako.verify._subject import Law, Subject, demand, spelled_probe
+from manako.verify._subject import Law, Subject, _texts_of, demand, spelled_probe
 
 
 def _check(subject: Subject) -> str:
     processor: Any = subject.processor
     control = [token.content for token in processor.tokenizer.added().values() if token.special]
-    spelled = [spelled_probe(control)] if subject.family.takes_images else []
+    spelled = spelled_probe(control)
+    spelled = spelled if subject.family.takes_images else _texts_of(spelled)
     turns = 0
-    for probe in [*subject.probes(), *spelled]:
+    for probe in [*subject.probes(), spelled]:
         turns += _check_turns(subject, probe, processor.encode(probe))
     return f"{turns} turns trained: words and end of turn only, spelled control tokens stay text"
 
