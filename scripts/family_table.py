@@ -57,7 +57,8 @@ def _section(family: Family) -> str:
         ["parts", ", ".join(part for part in PARTS if part in family.parts)],
         ["adapters on", ", ".join(part for part in PARTS if part in family.adapter_targets)],
         ["attention", f"`{family.attention}`"],
-        ["a batch must have", ", ".join(f"`{key}`" for key in family.required_inputs) or "–"],
+        ["takes", _takes(family)],
+        ["a batch must have", _keys(family)],
         ["tiny checkpoint: template", sources.template],
         ["tiny checkpoint: tokenizer", sources.tokenizer],
         ["tiny checkpoint: processor", sources.processor],
@@ -65,6 +66,18 @@ def _section(family: Family) -> str:
         ["laws that do not apply", _not_applicable(family)],
     ]
     return f"## {family.name}\n\n{table(['', ''], rows)}\n"
+
+
+def _takes(family: Family) -> str:
+    taken = ["text"]
+    taken += ["pictures"] if family.takes_images else []
+    taken += ["videos"] if family.takes_videos else []
+    return ", ".join(taken)
+
+
+def _keys(family: Family) -> str:
+    keys = dict.fromkeys([*family.required_inputs, *family.required_video_inputs])
+    return ", ".join(f"`{key}`" for key in keys) or "–"
 
 
 def _verdicts(family: Family) -> str:

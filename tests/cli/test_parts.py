@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manako.cli.parts import part_of, parts_of_line
-from manako.core.conversation import Image, Text
+from manako.core.conversation import Image, Text, Video
 from manako.core.errors import ImageError, InputError, MissingFileError
 
 PNG = bytes.fromhex(
@@ -48,6 +48,20 @@ def test_a_file_that_is_no_picture_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "words.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(ImageError):
         part_of(f"@{tmp_path / 'words.png'}")
+
+
+def test_an_at_before_a_film_is_a_video(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = Video((Image.of(picture),), (0.0,))
+    asked: list[Path] = []
+    monkeypatch.setattr(Video, "from_file", lambda path: asked.append(path) or film)
+    assert part_of("@a/clip.mp4") == film
+    assert parts_of_line("何? @a/clip.MOV")[1] == film
+    assert asked == [Path("a/clip.mp4"), Path("a/clip.MOV")]
+
+
+def test_a_film_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(MissingFileError, match=r"no such video file: gone\.mp4"):
+        part_of("@gone.mp4")
 
 
 def test_a_bare_at_is_an_error() -> None:

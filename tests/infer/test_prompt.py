@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from manako.core.conversation import Conversation, Image, Message, Text, Video
@@ -35,6 +36,27 @@ def test_a_string_that_names_a_picture_is_not_taken_for_text(named: str) -> None
     assert "Path(" in caught.value.next_step
 
 
+def test_a_string_that_names_a_film_is_not_taken_for_text() -> None:
+    with pytest.raises(InputError, match="a picture or a video"):
+        prompt_of(["clip.mp4", "What happens?"])
+
+
+def test_a_film_is_answered_by_its_path(model: Model, tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "clip.mkv"), "w") as film:
+        stream = film.add_stream("ffv1", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 56, 56, "yuv420p"
+        for level in range(8):
+            pixels = np.full((56, 56, 3), 30 * level, np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        film.mux(stream.encode(None))
+    by_path = model.generate_content([tmp_path / "clip.mkv", "何が"], max_new_tokens=4)
+    video = Video.from_file(tmp_path / "clip.mkv")
+    assert len(video.frames) == 4
+    assert model.generate_content([video, "何が"], max_new_tokens=4).token_ids == by_path.token_ids
+
+
 def test_words_about_a_picture_file_stay_text() -> None:
     assert prompt_of("open cat.jpg").messages[0].text == "open cat.jpg"
     assert prompt_of([Text("cat.jpg")]).messages[0].text == "cat.jpg"
@@ -55,7 +77,7 @@ def test_a_missing_or_corrupt_picture_is_an_error_that_names_it(
 
 def test_a_film_whose_frames_are_no_pictures_is_refused(model: Model) -> None:
     film = Video((Image(b"x"),), (0.0,))
-    with pytest.raises(ImageError, match="picture|image"):
+    with pytest.raises(ImageError, match=r"picture|image"):
         model.generate_content([film, "a"])
 
 

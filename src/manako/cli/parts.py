@@ -1,6 +1,6 @@
-"""What a person types becomes the parts of a prompt: text, and pictures where they stand.
+"""What a person types becomes the parts of a prompt: text, and pictures and videos where they stand.
 
-An `@` marks a picture and `@@` writes an @; a picture that does not exist is an error, never text.
+An `@` marks a picture or a video, `@@` writes an @; one that does not exist is an error, never text.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from manako.core.conversation import Image, Part, Text
+from manako.core.conversation import VIDEO_SUFFIXES, Image, Part, Text, Video
 from manako.core.errors import InputError
 
 MARK = "@"
@@ -64,11 +64,13 @@ def _text(words: str) -> list[Text]:
     return [Text(stripped)] if stripped else []
 
 
-def picture(path: str) -> Image:
-    """A picture by its path; data URLs are taken too. Its header is read now, so that a file that
-    is none is refused before a model is opened."""
+def picture(path: str) -> Image | Video:
+    """A picture or a video by its path; data URLs are taken too. A picture's header, and a video's
+    frames, are read now, so that a file that is none is refused before a model is opened."""
     if not path:
         raise InputError("an @ without a path", next_step="write @picture.jpg, or @@ for an @")
+    if path.lower().endswith(VIDEO_SUFFIXES):
+        return Video.from_file(Path(path).expanduser())
     image = Image.of(path if path.startswith("data:") else Path(path).expanduser())
     _ = image.size
     return image

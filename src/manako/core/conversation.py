@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
@@ -23,6 +24,7 @@ from manako.core.errors import ImageError, InputError, MissingFileError, NotInTh
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
+VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv")
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
 
 
@@ -135,7 +137,7 @@ def _to_png(source: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Video:
-    """Frames of a film with their times in seconds; families that take none say so."""
+    """Frames of a film with their times in seconds, in order; families that take none say so."""
 
     frames: tuple[Image, ...]
     times: tuple[float, ...]
@@ -146,6 +148,20 @@ class Video:
                 f"a video needs one time per frame, found {len(self.frames)} frames "
                 f"and {len(self.times)} times"
             )
+        if any(later < earlier for earlier, later in pairwise(self.times)):
+            raise InputError(f"a video's times go back: {self.times[:8]}")
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, fps: float = 2.0, max_frames: int = 64) -> Video:
+        """Frames of a film's file, `fps` a second and `max_frames` at most, evenly spread.
+
+        Needs PyAV: raises `MissingDependencyError` with the install line. Raises `MissingFileError`,
+        and `ImageError` for a file that holds no film.
+        """
+        from manako.core.video import read_film
+
+        frames, times = read_film(Path(path), fps=fps, max_frames=max_frames)
+        return cls(frames, times)
 
 
 Part = Text | Image | Video
@@ -183,10 +199,11 @@ class Message:
 
 
 def parts_of(content: Any) -> tuple[Part, ...]:
-    """Parts from a string, one part, or a list that mixes strings (text) and images.
+    """Parts from a string, one part, or a list that mixes strings (text), images and videos.
 
     In a list a `str` is always text; only data URLs, `Path`s, bytes, PIL images and arrays become
-    images, so that a mistyped path never turns into text or the reverse.
+    images, so that a mistyped path never turns into text or the reverse. A `Path` that ends as one
+    of `VIDEO_SUFFIXES` becomes a video.
     """
     if not isinstance(content, list | tuple | Iterator):
         content = (content,)  # bytes and arrays can be iterated too, and are one picture each
@@ -198,6 +215,8 @@ def _part_of(item: Any) -> Part:
         return item
     if isinstance(item, str):
         return Image.of(item) if DATA_URL.match(item) else Text(item)
+    if isinstance(item, Path) and item.suffix.lower() in VIDEO_SUFFIXES:
+        return Video.from_file(item)
     return Image.of(item)
 
 

@@ -8,13 +8,15 @@ from typing import Any
 from manako.core.conversation import Conversation, Message, Text, parts_of
 from manako.core.errors import InputError, TooLongError
 
-PICTURE_PATH = re.compile(r"\S+\.(jpe?g|png|webp|gif|bmp|tiff?|ppm)", re.IGNORECASE)
+PICTURE_PATH = re.compile(
+    r"\S+\.(jpe?g|png|webp|gif|bmp|tiff?|ppm|mp4|mov|webm|mkv)", re.IGNORECASE
+)
 
 
 def prompt_of(content: Any) -> Conversation:
     """A conversation that ends where the model is to answer.
 
-    `content` is a string, a picture, a list of both in any order, a list of Messages or a
+    `content` is a string, a picture, a video, a list of them in any order, a list of Messages or a
     Conversation. Raises `InputError` when there is nothing to answer or a string is the name of a
     picture; `ImageError` and `MissingFileError` for pictures.
     """
@@ -41,8 +43,8 @@ def refuse_bare_paths(content: Any) -> None:
     for item in content if isinstance(content, list | tuple) else (content,):
         if isinstance(item, str) and PICTURE_PATH.fullmatch(item):
             raise InputError(
-                f"{item[:200]!r} is given as text, but looks like the path of a picture",
-                next_step=f"for the picture: pathlib.Path({item[:200]!r}), or @{item[:200]} on the "
+                f"{item[:200]!r} is given as text, but looks like the path of a picture or a video",
+                next_step=f"for what it shows: pathlib.Path({item[:200]!r}), or @{item[:200]} on the "
                 f"command line; for the words: manako.Text(...)",
             )
 

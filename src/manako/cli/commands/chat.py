@@ -13,6 +13,7 @@ from manako.cli.command import command
 from manako.cli.failures import say_failure
 from manako.cli.parts import parts_of_line, picture
 from manako.cli.screen import Screen
+from manako.core.conversation import Video
 from manako.core.errors import ManakoError
 from manako.verbs.exits import exit_of
 
@@ -77,9 +78,12 @@ class Talk:
         return True
 
     def _add_picture(self, path: str) -> None:
-        image = picture(path)
-        self._waiting.append(image)
-        self._screen.note("chat.image", path=path, width=image.width, height=image.height)
+        medium = picture(path)
+        self._waiting.append(medium)
+        if isinstance(medium, Video):
+            self._screen.note("chat.video", path=path, frames=len(medium.frames))
+        else:
+            self._screen.note("chat.image", path=path, width=medium.width, height=medium.height)
 
     def _answer(self, line: str) -> None:
         parts = [*self._waiting, *parts_of_line(line)]

@@ -6,13 +6,15 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "generate": (
         (
             "モデルに一度だけ尋ねる。\n"
-            "PART は文、または @画像のパス。並べた順にモデルへ渡る。@ で始まる文は @@ と書く。"
-            "画像が見つからなければエラーになり、文として扱われることはない。"
+            "PART は文、または @画像や動画のパス。並べた順にモデルへ渡る。@ で始まる文は @@ と書く。"
+            "ファイルが見つからなければエラーになり、文として扱われることはない。動画（.mp4 .mov .webm "
+            ".mkv）には manako[video] が要り、1 秒に 2 コマ、64 コマまでを見る。"
         ),
         (
             "Ask a model once.\n"
-            "A PART is text, or @picture; the model gets them in the order given. Write @@ for a text "
-            "that begins with @. A picture that does not exist is an error, never text."
+            "A PART is text, or @picture or @video; the model gets them in the order given. Write @@ for "
+            "a text that begins with @. A file that does not exist is an error, never text. A video "
+            "(.mp4 .mov .webm .mkv) needs manako[video]; two frames a second are seen, 64 at most."
         ),
     ),
     "chat": (
@@ -64,6 +66,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "chat.image": (
         "画像を加えました: {path}（{width}×{height}）",
         "Added picture {path} ({width}×{height})",
+    ),
+    "chat.video": (
+        "動画を加えました: {path}（{frames} コマ）",
+        "Added video {path} ({frames} frames)",
     ),
     "chat.forgotten": ("忘れました。", "Forgotten."),
     "chat.unknown": (
