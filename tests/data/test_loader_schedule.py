@@ -207,6 +207,18 @@ def test_a_source_whose_every_row_is_refused_stops_the_run_and_says_why() -> Non
         windows_of(schedule, schedule.start(), Known(refuses=1), 5)
 
 
+def test_one_good_row_among_few_is_no_source_of_refused_rows() -> None:
+    """Its neighbours of two epochs may stand between two of its turns."""
+
+    class OneGood(Known):
+        def __call__(self, source: int, row: int) -> tuple[int, int]:
+            return (10, 3) if row == 0 else (FAILED_TOKENS, 0)
+
+    chosen = settings(weights={"a": 1}, max_steps=40)
+    schedule, _ = schedule_of(chosen, orders_of(6), OneGood())
+    assert len(windows_of(schedule, schedule.start(), OneGood(), 30)) == 30
+
+
 def test_a_row_of_unknown_length_is_asked_for() -> None:
     class Nothing(Known):
         def __call__(self, source: int, row: int) -> tuple[int, int]:
