@@ -18,6 +18,9 @@ from manako.core.conversation import Conversation, Message, Text
 from manako.core.errors import BatchError, CheckpointError, RowError
 from manako.core.example import Example, Pack
 from manako.core.files import read_json, write_json
+from manako.core.recipe import Recipe, Source
+from manako.core.row import row_of
+from manako.data.writer import write_store
 from manako.families._shared.render import Renderer
 from manako.families._shared.sizes import RULES
 from manako.families._shared.template import ChatTemplate
@@ -27,7 +30,8 @@ from manako.nn import attention
 from manako.nn.batch import make_batch
 from manako.nn.checkpoint import load_model
 from manako.nn.patches import multiply_patches
-from manako.verify._subject import picture
+from manako.verify._subject import Subject, picture
+from manako.verify.runner import laws
 
 SIZES = ((32, 32), (64, 32), (128, 128), (113, 200), (160, 96), (300, 34), (34, 300), (192, 288))
 COUNTED = [(w, h) for w in (1, 31, 32, 33, 200, 999, 4000) for h in (1, 16, 63, 500, 1754, 4000)]
@@ -199,6 +203,41 @@ def test_greedy_tokens_are_those_of_transformers_alone_and_in_a_batch(tiny: Path
         alone = model.generate_content(prompt, max_new_tokens=6)
         assert reply.token_ids == alone.token_ids
         assert list(alone.token_ids) == answer[: len(alone.token_ids)]
+
+
+@pytest.mark.slow
+def test_trained_exported_and_asked(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every part at once, the deepstack mergers whole, with layers computed again."""
+    from manako.export.safetensors import export
+    from manako.infer.open import open_model
+    from manako.train.loop import run_training
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with write_store(tmp_path / "data") as writer:
+        for number in range(12):
+            content = ("何ですか", picture(64, 96)) if number % 3 else ("言って",)
+            writer.add(row_of(asked(*content, answer=f"{number}です", id=f"row-{number}")))
+    recipe = Recipe(
+        model=str(tiny),
+        data=(Source(path=str(tmp_path / "data")),),
+        output_dir=str(tmp_path / "run"),
+        train={"language": "lora 3e-3", "projector": "full 1e-3", "vision": "lora 1e-3"},
+        lora_r=2,
+        gradient_checkpointing=True,
+        pack_tokens=256,
+        max_steps=3,
+        dataloader_num_workers=0,
+    )
+    run = run_training(recipe)
+    export(run.folder, tmp_path / "out", dtype="float32")
+    prompt: list[Any] = [picture(64, 96), "何ですか"]
+    exported, trained = open_model(tmp_path / "out"), open_model(run.folder)
+    merged = exported.generate_content(prompt, max_new_tokens=8).token_ids
+    assert merged == trained.generate_content(prompt, max_new_tokens=8).token_ids
+    assert merged != open_model(tiny).generate_content(prompt, max_new_tokens=8).token_ids
+    assert Subject(tmp_path / "out").verdict(laws()[8]).state == "holds"
 
 
 def test_without_token_types_the_model_raises_and_so_do_we(tiny: Path) -> None:

@@ -290,6 +290,13 @@ def test_the_table_of_levers_in_the_documents_is_what_they_save() -> None:
         assert told[fields] == pytest.approx(found / 1e6, rel=TOLERANCE), fields
 
 
+def test_a_text_model_has_no_vision_and_is_counted(tmp_path: Path) -> None:
+    families().items["llama"].make_tiny(tmp_path)
+    shapes = read_shapes(read_json(tmp_path / "config.json"))
+    assert shapes.vision.layers == shapes.vision.width == 0
+    assert shapes.language.layers == 2
+
+
 def test_a_config_without_a_size_names_it() -> None:
     with pytest.raises(CheckpointError, match="num_attention_heads"):
         read_shapes({"hidden_size": 8})

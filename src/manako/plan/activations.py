@@ -78,6 +78,10 @@ class VisionShape:
     block: VisionBlock = "plain"
 
 
+NO_VISION = VisionShape(width=0, layers=0, head_width=0, ffn_width=0, patch_values=0)
+"""Of a text model."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
     """Sizes of both towers."""
@@ -110,11 +114,8 @@ def read_shapes(config: Mapping[str, Any]) -> Shapes:
     Raises `CheckpointError` naming a field that is missing.
     """
     text = config.get("text_config") or config
-    vision = config.get("vision_config") or {}
     width, heads = _whole(text, "hidden_size"), _whole(text, "num_attention_heads")
     head_width = int(text.get("head_dim") or width // heads)
-    vision_width = _whole(vision, "embed_dim", "hidden_size")
-    vision_ffn = vision.get("intermediate_size") or vision_width * float(vision.get("mlp_ratio", 4))
     return Shapes(
         language=LanguageShape(
             width=width,
@@ -124,14 +125,26 @@ def read_shapes(config: Mapping[str, Any]) -> Shapes:
             ffn_width=_whole(text, "intermediate_size"),
             vocabulary=_whole(text, "vocab_size"),
         ),
-        vision=VisionShape(
-            width=vision_width,
-            layers=_whole(vision, "depth", "num_hidden_layers"),
-            head_width=vision_width // _whole(vision, "num_heads", "num_attention_heads"),
-            ffn_width=int(vision_ffn),
-            patch_values=_patch_values(vision),
-            block=vision_block(str(config.get("model_type", ""))),
-        ),
+        vision=_vision_shape(config),
+    )
+
+
+def _vision_shape(config: Mapping[str, Any]) -> VisionShape:
+    """Nothing where the family is a text model."""
+    model_type = str(config.get("model_type", ""))
+    known = [f for f in families().items.values() if model_type in f.model_types]
+    if known and not any(family.takes_images for family in known):
+        return NO_VISION
+    vision = config.get("vision_config") or {}
+    width = _whole(vision, "embed_dim", "hidden_size")
+    ffn_width = vision.get("intermediate_size") or width * float(vision.get("mlp_ratio", 4))
+    return VisionShape(
+        width=width,
+        layers=_whole(vision, "depth", "num_hidden_layers"),
+        head_width=width // _whole(vision, "num_heads", "num_attention_heads"),
+        ffn_width=int(ffn_width),
+        patch_values=_patch_values(vision),
+        block=vision_block(model_type),
     )
 
 
