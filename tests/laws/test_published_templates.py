@@ -125,7 +125,7 @@ def runs(processor: Any, row: Conversation) -> Iterator[str]:
     pairs = zip(example.input_ids.tolist(), example.trained.tolist(), strict=True)
     for trained, tokens in itertools.groupby(pairs, key=lambda pair: pair[1]):
         if trained:
-            yield "".join(processor.tokenizer.decode([token for token, _ in tokens]))
+            yield processor.tokenizer.decode([token for token, _ in tokens], at="inside")
 
 
 def rows(name: str) -> list[Conversation]:

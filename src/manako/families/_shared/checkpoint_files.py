@@ -116,6 +116,11 @@ def read_end_ids(
     return unique
 
 
+def read_eos_token(folder: Path) -> str | None:
+    """The token that tokenizer_config.json names as the end of text, if it names one."""
+    return _token(_optional(folder, "tokenizer_config.json"), "eos_token") or None
+
+
 def read_image_settings(folder: Path) -> dict[str, Any]:
     """Image-processor settings: preprocessor_config.json, or inside processor_config.json."""
     if (folder / "preprocessor_config.json").is_file():

@@ -223,7 +223,7 @@ class ChatProcessor:
 
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """Each token as text; bytes that are no whole character come out as U+FFFD."""
-        return [self.tokenizer.decode([int(i)]) for i in token_ids]
+        return [self.tokenizer.decode([int(i)], at="inside") for i in token_ids]
 
     def see(self, image: Image) -> Seen:
         """The picture as resized, with its token grid."""

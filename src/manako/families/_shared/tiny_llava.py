@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from manako.families._shared.tiny import CORPUS, HALVES, byte_level_tokenizer, write_tiny
+from manako.families._shared.tiny import (
+    CLIP_MEAN,
+    CLIP_STD,
+    CORPUS,
+    HALVES,
+    byte_level_tokenizer,
+    sentencepiece_tokenizer,
+    write_tiny,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -37,6 +45,39 @@ ONEVISION_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 """Pictures, then clips, then texts, each on a line of its own; nothing between turns."""
+
+VICUNA_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- set text_of_answer = message['role'] == 'assistant' -%}"
+    "{%- if message['role'] != 'system' -%}{{- message['role'] | upper ~ ': ' -}}{%- endif -%}"
+    "{%- for part in message['content'] if part['type'] == 'image' -%}{{- '<image>\n' -}}"
+    "{%- endfor -%}"
+    "{%- for part in message['content'] if part['type'] == 'text' -%}"
+    "{%- if text_of_answer -%}"
+    "{%- generation -%}{{- part['text'] ~ ' ' -}}{%- endgeneration -%}"
+    "{%- else -%}{{- part['text'] ~ ' ' -}}{%- endif -%}"
+    "{%- endfor -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
+)
+"""A name, pictures first, a blank after each text; no token ends a turn."""
+
+MISTRAL_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}"
+    "{{- '<<SYS>>\n' ~ message['content'][0]['text'] ~ '\n<</SYS>>\n\n' -}}"
+    "{%- elif message['role'] == 'user' -%}"
+    "{{- '[INST] ' -}}"
+    "{%- for part in message['content'] if part['type'] == 'image' -%}{{- '<image>\n' -}}"
+    "{%- endfor -%}"
+    "{%- for part in message['content'] if part['type'] == 'text' -%}{{- part['text'] -}}"
+    "{%- endfor -%}"
+    "{{- ' [/INST]' -}}"
+    "{%- elif message['role'] == 'assistant' -%}"
+    "{{- ' ' ~ message['content'][0]['text'] ~ '</s> ' -}}"
+    "{%- else -%}{{- raise_exception('a turn is of system, user or assistant') -}}"
+    "{%- endif -%}{%- endfor -%}"
+)
+"""`[INST]` is plain text in this vocabulary; there is no generation prompt of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +113,12 @@ class TinyLlava:
     def tokens_of_tile(self) -> int:
         return (self.tile // PATCH) ** 2
 
+    @property
+    def chat_template(self) -> str:
+        return self.template
+
     def make_tokenizer(self) -> Tokenizer:
+        """A tokenizer of the published kind."""
         raise NotImplementedError
 
     def config(self, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -215,11 +261,140 @@ class TinyOneVision(TinyLlava):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class TinyClip(TinyLlava):
+    """A LLaVA on CLIP, whose last layer is not read, and a tokenizer with a blank before text."""
+
+    text_type: ClassVar[str] = "llama"
+
+    vision_layers: int = 3
+    vocabulary: int = 600
+
+    def make_tokenizer(self) -> Tokenizer:
+        return sentencepiece_tokenizer(
+            self.corpus,
+            vocabulary=self.vocabulary,
+            first=("<unk>", "<s>", "</s>"),
+            control=("<image>", "<pad>"),
+            prefix_space=True,
+            start="<s>",
+        )
+
+    def config(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        return {
+            **super().config(tokenizer),
+            "image_seq_length": self.tokens_of_tile,
+            "pad_token_id": tokenizer.token_to_id("<pad>"),
+            "vision_feature_layer": -2,
+            "vision_feature_select_strategy": "default",
+        }
+
+    def text_config(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        kind = {"model_type": self.text_type, "rms_norm_eps": 1e-05}
+        return {**super().text_config(tokenizer), **kind}
+
+    def vision_config(self) -> dict[str, Any]:
+        kind = {"model_type": "clip_vision_model", "projection_dim": 768, "vocab_size": 32000}
+        return {**super().vision_config(), **kind}
+
+    def preprocessor_config(self) -> dict[str, Any]:
+        return {
+            **super().preprocessor_config(),
+            "crop_size": {"height": self.tile, "width": self.tile},
+            "do_center_crop": True,
+            "image_mean": list(CLIP_MEAN),
+            "image_std": list(CLIP_STD),
+            "size": {"shortest_edge": self.tile},
+        }
+
+    def processor_config(self) -> dict[str, Any]:
+        return {
+            **super().processor_config(),
+            "num_additional_image_tokens": 1,
+            "patch_size": PATCH,
+            "vision_feature_select_strategy": "default",
+        }
+
+    def tokenizer_config(self) -> dict[str, Any]:
+        return {
+            **super().tokenizer_config(),
+            "add_bos_token": True,
+            "add_eos_token": False,
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+            "tokenizer_class": "LlamaTokenizer",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyLlava15(TinyClip):
+    """LLaVA 1.5, whose tokenizer was converted anew: a blank before the first stretch alone."""
+
+    model_type: ClassVar[str] = "llava"
+    model_class: ClassVar[str] = "LlavaForConditionalGeneration"
+    image_processor: ClassVar[str] = "CLIPImageProcessor"
+    processor: ClassVar[str] = "LlavaProcessor"
+    template: ClassVar[str] = VICUNA_TEMPLATE
+
+    kv_heads: int = 4
+
+    def make_tokenizer(self) -> Tokenizer:
+        from tokenizers import pre_tokenizers
+
+        tokenizer = super().make_tokenizer()
+        tokenizer.normalizer = None
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+        return tokenizer
+
+    def tokenizer_config(self) -> dict[str, Any]:
+        return {**super().tokenizer_config(), "legacy": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyLlavaNext(TinyClip):
+    """LLaVA-NeXT on Mistral; vicuna: on Vicuna, with its template."""
+
+    model_type: ClassVar[str] = "llava_next"
+    model_class: ClassVar[str] = "LlavaNextForConditionalGeneration"
+    image_processor: ClassVar[str] = "LlavaNextImageProcessor"
+    processor: ClassVar[str] = "LlavaNextProcessor"
+    template: ClassVar[str] = MISTRAL_TEMPLATE
+    text_type: ClassVar[str] = "mistral"
+
+    vicuna: bool = False
+
+    @property
+    def chat_template(self) -> str:
+        return VICUNA_TEMPLATE if self.vicuna else self.template
+
+    @property
+    def pinpoints(self) -> list[list[int]]:
+        sheets = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))  # rows, columns
+        return [[rows * self.tile, columns * self.tile] for rows, columns in sheets]
+
+    def config(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        return {
+            **super().config(tokenizer),
+            "image_grid_pinpoints": self.pinpoints,
+            "use_image_newline_parameter": True,
+        }
+
+    def text_config(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        kind = {"model_type": "llama" if self.vicuna else "mistral", "sliding_window": None}
+        return {**super().text_config(tokenizer), **kind}
+
+    def preprocessor_config(self) -> dict[str, Any]:
+        sheets = {"do_pad": True, "image_grid_pinpoints": self.pinpoints}
+        return {**super().preprocessor_config(), **sheets}
+
+
 def write_checkpoint(folder: Path, tiny: TinyLlava) -> None:
     """Write config, tokenizer, template, processor settings and random weights into `folder`."""
     tokenizer = tiny.make_tokenizer()
     files: dict[str, Mapping[str, Any]] = {
-        "chat_template.json": {"chat_template": tiny.template},
+        "chat_template.json": {"chat_template": tiny.chat_template},
         "generation_config.json": _generation(tiny, tokenizer),
         "preprocessor_config.json": tiny.preprocessor_config(),
         "processor_config.json": tiny.processor_config(),
