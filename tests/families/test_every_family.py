@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import manako
 from manako.core.conversation import Conversation, Message, Text
-from manako.core.errors import AdapterError, CheckpointError, RowError
+from manako.core.errors import AdapterError, CheckpointError, RecipeError, RowError
 from manako.core.example import Example, Pack
 from manako.core.family import PARTS, Family, PartName, families, family_of
 from manako.core.files import read_json, write_json
@@ -272,6 +272,20 @@ def test_a_picture_given_to_a_text_model_is_a_clear_error(name: str, lively: Liv
     with pytest.raises(RowError, match="takes no pictures") as caught:
         manako.load(lively(name)).generate_content([picture(56, 56), "?"])
     assert caught.value.reason == "takes_no_images"
+
+
+@pytest.mark.parametrize("name", TEXT_ONLY)
+def test_a_recipe_that_says_nothing_of_parts_trains_a_text_model(name: str, lively: Lively) -> None:
+    from manako.train.parts import prepare_parts
+
+    family = family_of(lively(name))
+    recipe = Recipe(model=str(lively(name)), data=(Source(path="rows"),), output_dir="")
+    parts = prepare_parts(load_model(lively(name), family), family, recipe)
+    assert parts["language"].trained == parts["language"].parameters > 0
+    assert parts["projector"].parameters == parts["vision"].parameters == 0
+    with pytest.raises(RecipeError, match="has no projector part"):
+        asked = recipe.replace(train={"language": "1e-5", "projector": "1e-4"})
+        prepare_parts(load_model(lively(name), family), family, asked)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

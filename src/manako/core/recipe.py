@@ -19,6 +19,8 @@ from manako.core.settings import build, parse_assignment, parse_yaml, plain, wri
 
 Method = Literal["full", "lora", "qlora"]
 TooLong = Literal["error", "drop", "shrink_images", "trim_text"]
+DEFAULT_TRAIN: Mapping[str, str] = {"language": "1e-5", "projector": "1e-5", "vision": "frozen"}
+"""How parts are trained where a recipe says nothing; parts that a model lacks are passed over."""
 PART_SETTING = re.compile(r"^(?:(?P<how>full|lora)\s+)?(?P<rate>[0-9.eE+-]+)$")
 
 
@@ -159,9 +161,7 @@ class Recipe:
     model_revision: str | None = None
     stages: tuple[Stage, ...] = ()
     method: Method = "full"
-    train: Mapping[str, str] = field(
-        default_factory=lambda: {"language": "1e-5", "projector": "1e-5", "vision": "frozen"}
-    )
+    train: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_TRAIN))
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0

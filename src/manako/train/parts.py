@@ -10,6 +10,7 @@ import torch
 
 from manako.core.errors import RecipeError
 from manako.core.family import PARTS
+from manako.core.recipe import DEFAULT_TRAIN
 from manako.nn import adapters
 from manako.nn.checkpoint import count_parameters
 
@@ -82,6 +83,8 @@ def set_precision(model: torch.nn.Module, *, bf16: bool) -> None:
 
 
 def _check_parts(model: Any, family: Family, recipe: Recipe) -> None:
+    if recipe.train == DEFAULT_TRAIN:
+        return
     counts = count_parameters(model, family)
     for part, setting in recipe.part_settings().items():
         if setting.how != "frozen" and not counts[part]:
