@@ -283,8 +283,8 @@ def test_a_recipe_that_says_nothing_of_parts_trains_a_text_model(name: str, live
     parts = prepare_parts(load_model(lively(name), family), family, recipe)
     assert parts["language"].trained == parts["language"].parameters > 0
     assert parts["projector"].parameters == parts["vision"].parameters == 0
+    asked = recipe.replace(train={"language": "1e-5", "projector": "1e-4"})
     with pytest.raises(RecipeError, match="has no projector part"):
-        asked = recipe.replace(train={"language": "1e-5", "projector": "1e-4"})
         prepare_parts(load_model(lively(name), family), family, asked)
 
 

@@ -14,7 +14,7 @@ from tokenizers import pre_tokenizers
 from manako.core.conversation import Conversation, Message
 from manako.core.errors import RowError
 from manako.core.family import Processor
-from manako.families._shared.layout import TextTokenizer
+from manako.families._shared.text_tokenizer import TextTokenizer
 from manako.families._shared.tiny import sentencepiece_tokenizer
 from manako.families.qwen2_vl import FAMILY
 from manako.verify._subject import Subject
@@ -238,3 +238,20 @@ def test_text_cut_inside_gets_no_blank_of_its_own(tmp_path: Path, blanks: str) -
                 ]
                 assert cut == ids
         assert "".join(tokenizer.decode([i], at="inside") for i in ids if i > 258).isprintable()
+
+
+def test_a_token_over_the_end_of_the_prompt_is_cut_there(tmp_path: Path) -> None:
+    """Line breaks at the head of an answer would make one token with the prompt's own; what the
+    model is asked with ends in the prompt's."""
+    breaks = ["a\n\n\nb", "一\n\n\n二", "\n\n\n"] * 50
+    FAMILY.make_tiny(tmp_path / "model", corpus=breaks)
+    processor = FAMILY.open(tmp_path / "model")
+    assert "\n\n\n" in processor.token_texts(range(300))
+    row = talk("one", "\n\nfirst", "two", "\n\nsecond")
+    example = processor.encode(row)
+    asked = processor.encode_prompt(Conversation(row.messages[:-1])).input_ids
+    assert np.array_equal(example.input_ids[: len(asked)], asked)
+    answer = processor.token_texts(example.input_ids[len(asked) :].tolist())
+    assert "".join(answer) == "\n\nsecond<|im_end|>\n"
+    assert example.trained[len(asked)]
+    assert not example.trained[len(asked) - 1]

@@ -95,7 +95,7 @@ def test_laws_2_and_3_see_a_shifted_mask(
 def test_law_3_sees_contents_that_forge_control_tokens(
     tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from manako.families._shared.layout import TextTokenizer
+    from manako.families._shared.text_tokenizer import TextTokenizer
 
     original = TextTokenizer.encode
 

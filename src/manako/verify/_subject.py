@@ -170,6 +170,17 @@ def probes() -> tuple[Conversation, ...]:
     )
 
 
+def breaking_probe() -> Conversation:
+    """Answers that begin with line breaks, which a tokenizer would join with the prompt's own."""
+    return _probe(
+        "breaks",
+        ("user", ["one"]),
+        ("assistant", ["\n\nfirst"]),
+        ("user", ["two"]),
+        ("assistant", ["\n second"]),
+    )
+
+
 def film(width: int, height: int, frames: int, *, seconds: float = 0.5) -> Video:
     """A video of the arithmetic pattern that grows lighter; `seconds` from frame to frame."""
     from manako.verify.golden.pictures import moving_pattern

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from manako.core.conversation import Conversation
-from manako.verify._subject import Law, Subject, demand
+from manako.verify._subject import Law, Subject, breaking_probe, demand
 
 
 def _check(subject: Subject) -> str:
     checked = 0
-    for probe in subject.probes():
+    for probe in [*subject.probes(), breaking_probe()]:
         example = subject.processor.encode(probe)
         asked = Conversation(probe.messages[:-1], id=probe.id)
         prompt = subject.processor.encode_prompt(asked).input_ids

@@ -10,8 +10,8 @@ from typing import Any
 
 from manako.core.errors import CheckpointError
 from manako.core.files import read_json, write_json
-from manako.families._shared.layout import TextTokenizer
 from manako.families._shared.template import ChatTemplate
+from manako.families._shared.text_tokenizer import TextTokenizer
 
 TEXT_FILES = (
     "tokenizer.json",

@@ -7,28 +7,20 @@ content staying text. So a content can neither forge a turn nor an image.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from manako.core.conversation import Conversation
 from manako.core.errors import RowError
 from manako.families._shared.render import Renderer, Rendering, Word, refuse_lost
+from manako.families._shared.text_tokenizer import Place, TextTokenizer
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-MAX_CACHED_STRETCH_CHARACTERS = 64
-MAX_CACHED_STRETCHES = 8192
 MAX_KEPT_LAYOUTS = 2048
-Place = Literal["start", "after_token", "inside"]
-"""Where a stretch stands: at the start of a text, after a control token, or inside plain text."""
 ENDED = "end of turn appended"
 """Note of an example whose template writes no end of turn."""
 MARKS_FROM = 0x100000
@@ -60,11 +52,16 @@ class _Control:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Text between control tokens: literals and word numbers, and which of them are trained."""
+    """Text between control tokens: literals and word numbers, and which of them are trained.
+
+    cut: the piece with which the last trained answer begins, where text stands before it; 0 where
+    it does not begin here.
+    """
 
     pieces: tuple[str | int, ...]
     trained: tuple[bool, ...]
     at: Place
+    cut: int
 
 
 @dataclass(frozen=True)
@@ -73,78 +70,6 @@ class _Skeleton:
 
     items: tuple[_Control | _Stretch, ...]
     notes: tuple[str, ...] = ()
-
-
-@dataclass
-class TextTokenizer:
-    """A `tokenizer.json` that encodes contents as plain text. Picklable: reopened where used.
-
-    Those converted from SentencePiece put a blank before a text: before every stretch that follows
-    a control token, or before the first alone.
-    """
-
-    file: Path
-    _loaded: Tokenizer | None = field(default=None, repr=False, compare=False)
-    _cache: OrderedDict[Hashable, Any] = field(
-        default_factory=OrderedDict, repr=False, compare=False
-    )
-    _by_place: dict[Place, Tokenizer] = field(default_factory=dict, repr=False, compare=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"file": self.file, "_loaded": None, "_cache": OrderedDict(), "_by_place": {}}
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        if self._loaded is None:
-            from tokenizers import Tokenizer
-
-            self._loaded = Tokenizer.from_file(str(self.file))
-            self._loaded.encode_special_tokens = True
-        return self._loaded
-
-    def encode(self, text: str, *, at: Place = "start") -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of plain text and their character offsets in it: those that it has as part of a
-        longer text, where it stands `at`."""
-        if found := self._cache.get((text, at)):
-            return found  # type: ignore[no-any-return]
-        encoding = self._for(at).encode(text, add_special_tokens=False)
-        result = (encoding.ids, encoding.offsets)
-        if len(text) <= MAX_CACHED_STRETCH_CHARACTERS:
-            self._cache[text, at] = result
-            if len(self._cache) > MAX_CACHED_STRETCHES:
-                self._cache.popitem(last=False)
-        return result
-
-    def decode(self, ids: Sequence[int], *, at: Place = "start") -> str:
-        """Text of ids, control tokens included. A blank that the tokenizer puts before a text is
-        taken off again, but not inside one."""
-        return self._for(at).decode(list(ids), skip_special_tokens=False)
-
-    def _for(self, at: Place) -> Tokenizer:
-        """The tokenizer with the blanks that it writes at that place, and no others."""
-        if at == "start":
-            return self.tokenizer
-        if at not in self._by_place:
-            settings = json.loads(self.tokenizer.to_str())
-            changed = _without_blank(settings, inside=at == "inside")
-            is_same = changed == settings
-            self._by_place[at] = self.tokenizer if is_same else _plain(changed)
-        return self._by_place[at]
-
-    def id_of(self, token: str) -> int | None:
-        return self.tokenizer.token_to_id(token)
-
-    @property
-    def start_ids(self) -> tuple[int, ...]:
-        """Ids that the tokenizer puts before every text (its beginning-of-text token), if any."""
-        whole, bare = (
-            self.tokenizer.encode("a", add_special_tokens=add).ids for add in (True, False)
-        )
-        return tuple(whole[: len(whole) - len(bare)])
-
-    def added(self) -> dict[int, Any]:
-        """Added tokens by id, with their settings."""
-        return self.tokenizer.get_added_tokens_decoder()
 
 
 class LayoutMaker:
@@ -390,7 +315,7 @@ class LayoutMaker:
     def _encode(self, stretch: _Stretch, words: Sequence[Word]) -> tuple[list[int], list[bool]]:
         """Ids of a stretch; a token is trained when its characters overlap what is trained."""
         texts = [p if isinstance(p, str) else words[p].text for p in stretch.pieces]
-        ids, offsets = self.tokenizer.encode("".join(texts), at=stretch.at)
+        ids, offsets = self._tokens(texts, stretch)
         if not any(stretch.trained):
             return ids, [False] * len(ids)
         ranges, place = [], 0
@@ -399,6 +324,20 @@ class LayoutMaker:
                 ranges.append((place, place + len(text)))
             place += len(text)
         return ids, [any(a < stop and b > start for start, stop in ranges) for a, b in offsets]
+
+    def _tokens(
+        self, texts: Sequence[str], stretch: _Stretch
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of the joined texts and their offsets. A token that begins in the prompt and ends in
+        the last answer (line breaks on both sides) is cut: the model will be asked with the
+        prompt's own tokens. History has them as the template writes it."""
+        ids, offsets = self.tokenizer.encode("".join(texts), at=stretch.at)
+        start = sum(map(len, texts[: stretch.cut]))
+        if not any(a < start < b for a, b in offsets):
+            return ids, offsets
+        ids, offsets = self.tokenizer.encode("".join(texts[: stretch.cut]), at=stretch.at)
+        more, places = self.tokenizer.encode("".join(texts[stretch.cut :]), at="inside")
+        return [*ids, *more], [*offsets, *((a + start, b + start) for a, b in places)]
 
     @property
     def _added_tokens(self) -> _AddedTokens:
@@ -438,39 +377,6 @@ class _AddedTokens:
             if self._settings[token_id].rstrip:
                 b = len(text) - len(text[b:].lstrip())
             yield a, b, token_id
-
-
-def _without_blank(settings: Any, *, inside: bool) -> Any:
-    """Settings of a tokenizer that puts no blank before a text but where one follows a control
-    token; inside: nor there, and that takes none off when it decodes."""
-    if isinstance(settings, list):
-        kept = [item for item in settings if not (inside and _is_blank_step(item))]
-        return [_without_blank(item, inside=inside) for item in kept]
-    if not isinstance(settings, dict):
-        return settings
-    changed = {
-        key: value if key in ("model", "added_tokens") else _without_blank(value, inside=inside)
-        for key, value in settings.items()
-    }
-    if changed.get("prepend_scheme") in (("first", "always") if inside else ("first",)):
-        changed["prepend_scheme"] = "never"
-    for step in ("normalizer", "decoder"):
-        if inside and _is_blank_step(changed.get(step)):
-            changed[step] = None
-    return changed
-
-
-def _is_blank_step(step: Any) -> bool:
-    kind = step.get("type") if isinstance(step, dict) else None
-    return kind == "Prepend" or (kind == "Strip" and "start" in step)
-
-
-def _plain(settings: Any) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    made = Tokenizer.from_str(json.dumps(settings))
-    made.encode_special_tokens = True
-    return made
 
 
 def _kept(
@@ -522,7 +428,9 @@ def _stretch(flat: _Flat, start: int, end: int, regions: Sequence[tuple[int, int
     for a, b in pairwise(ordered):
         pieces.append(flat.marks[a] if a in flat.marks else flat.text[a:b])
         trained.append(any(a < stop and b > begin for begin, stop in regions))
-    return _Stretch(tuple(pieces), tuple(trained), "after_token" if start else "start")
+    last = regions[-1][0] if regions else start
+    cut = ordered.index(last) if start < last < end else 0
+    return _Stretch(tuple(pieces), tuple(trained), "after_token" if start else "start", cut)
 
 
 def _spliced(conversation: Conversation, rendering: Rendering, flat: _Flat, asked: str) -> _Flat:

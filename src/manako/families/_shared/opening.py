@@ -12,7 +12,7 @@ from manako.families._shared.render import Renderer
 
 if TYPE_CHECKING:
     from manako.core.family import Family
-    from manako.families._shared.layout import TextTokenizer
+    from manako.families._shared.text_tokenizer import TextTokenizer
 
 
 def open_chat(

@@ -20,7 +20,8 @@ from manako.families._shared.checkpoint_files import (
     copy_text_files,
     sha256_of,
 )
-from manako.families._shared.layout import Layout, LayoutMaker, TextTokenizer
+from manako.families._shared.layout import Layout, LayoutMaker
+from manako.families._shared.text_tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
