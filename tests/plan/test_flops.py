@@ -137,8 +137,8 @@ def test_what_is_not_counted_is_refused_by_name() -> None:
     dims = dataclasses.replace(published("Qwen/Qwen2-VL-2B-Instruct"), rule=None)
     with pytest.raises(NotInThisVersion, match="no family file knows"):
         check_counted(dims)
-    with pytest.raises(NotInThisVersion, match="soft_capped"):
-        check_counted(dataclasses.replace(dims, rule="soft_capped"))
+    with pytest.raises(NotInThisVersion, match="segment_split"):
+        check_counted(dataclasses.replace(dims, rule="segment_split"))
 
 
 def test_a_model_with_other_matrices_than_its_config_says_is_refused() -> None:

@@ -19,7 +19,7 @@ from manako.core.family import AttentionRule, PartName, families
 from manako.core.recipe import PartSetting
 from manako.plan.dims import Dims, describe
 from manako.plan.flops import check_counted, training_flops
-from manako.plan.work import Work, picture_of, work_of_pack
+from manako.plan.work import Work, pictures_of, work_of_pack
 
 TEXT = {
     "hidden_size": 64,
@@ -143,7 +143,8 @@ def test_what_makes_the_pairs_of_tokens() -> None:
     work = work_of_pack(described(llava(), "causal"), pack_of(16))
     assert (work.image_tokens, work.patches, work.vision_tokens) == (32, 32, 34)
     assert work.patch_pairs == IMAGES * 17**2
-    assert picture_of(described(llava(), "causal"), pack_of(16).images[0]).rows == 4
+    (picture,) = pictures_of(described(llava(), "causal"), pack_of(16).images[0])
+    assert picture.rows == 4
 
 
 def test_layers_above_the_one_that_is_read_are_no_work() -> None:

@@ -144,14 +144,15 @@ def _vision_shape(config: Mapping[str, Any]) -> VisionShape:
         head_width=width // _whole(vision, "num_heads", "num_attention_heads"),
         ffn_width=int(ffn_width),
         patch_values=_patch_values(vision),
-        block=vision_block(model_type),
+        block=vision_block(config),
     )
 
 
-def vision_block(model_type: str) -> VisionBlock:
-    """What the family of this `model_type` says; `plain` where no family knows it."""
-    known = families().items.values()
-    return next((f.vision_block for f in known if model_type in f.model_types), "plain")
+def vision_block(config: Mapping[str, Any]) -> VisionBlock:
+    """What the family of this config says; `plain` where no family knows it."""
+    kind = str(config.get("model_type", ""))
+    known = (f for f in families().items.values() if kind in f.model_types)
+    return next((f.vision_block for f in known if f.accepts(config)), "plain")
 
 
 def _whole(config: Mapping[str, Any], *names: str) -> int:

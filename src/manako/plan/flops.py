@@ -3,15 +3,16 @@ peak that training reaches (MFU). What a step holds stands in `plan/work.py`.
 
 Counted are matrix products alone, two operations for each multiply-add, and only what the step must
 compute: real tokens (no padding), causal pairs of tokens inside one conversation, pairs of patches
-inside one picture or one window of it, the LM head at trained positions, nothing twice (activation checkpointing adds
-nothing). Forward, with W the width, A heads × head width, K key-value heads × head width, F the
+inside one picture, tile or window of it, the LM head at trained positions, no layer whose result
+nobody reads, nothing twice (activation checkpointing adds nothing). Forward, with W the width, A heads × head width, K key-value heads × head width, F the
 width of the MLP, V the vocabulary; v marks the vision tower, P the numbers of a patch:
 
     decoder layer    per token 2 (2 W A + 2 W K + 3 W F), per pair 4 A
     LM head          per trained token 2 W V
     vision block     per patch 2 (4 Wv Wv + 2 Wv Fv), gated 2 (4 Wv Wv + 3 Wv Fv), per pair 4 Wv
     patch layer      per patch 2 P Wv
-    projector        per image token 2 × the numbers of its matrices
+    projector        per row 2 × the numbers of its matrices; rows are image tokens, or patches where
+                     a matrix stands before a resampler; there per pair 4 × the width of its heads
 
 Backward, in units of that forward: a trained matrix takes two (gradients of input and of weight), one
 that is passed through takes one, one below everything that is trained takes none; attention takes two
@@ -28,6 +29,7 @@ from manako.core.errors import NotInThisVersion
 from manako.core.family import PARTS, PartName
 from manako.core.recipe import PartSetting
 from manako.plan.dims import Dims
+from manako.plan.projectors import Matrix
 from manako.plan.work import Work
 
 MULTIPLY_ADD = 2
@@ -39,7 +41,7 @@ ADAPTED = 3
 """An adapter's own forward and backward, in units of its forward."""
 GATED_WIDENS = 2
 """Matrices of a gated MLP that widen: gate and up."""
-RULES = ("causal", "image_blocks")
+RULES = ("causal", "image_blocks", "soft_capped")
 """Ways in which tokens see each other whose pairs are counted."""
 
 
@@ -62,8 +64,9 @@ def training_flops(
     """Operations of one step over `work`; rank: of adapters. Raises as `check_counted` does."""
     check_counted(dims)
     how = {part: settings[part].how for part in settings}
-    below_vision = how["vision"] != "frozen"
-    below_projector = below_vision or how["projector"] != "frozen"
+    below_vision = bool(dims.shapes.vision.layers) and how["vision"] != "frozen"
+    has_projector = bool(dims.projector.matrices)
+    below_projector = below_vision or (has_projector and how["projector"] != "frozen")
     return Flops(
         vision=_vision(dims, how["vision"], work, rank),
         projector=_projector(dims, how["projector"], below_vision, work, rank),
@@ -76,7 +79,7 @@ def forward_flops(dims: Dims, work: Work) -> Flops:
     check_counted(dims)
     return Flops(
         vision=_patch_layer(dims, work) + _blocks(dims, work) + _patch_attention(dims, work),
-        projector=_merged(dims, work),
+        projector=sum(_forward(m, work) for m in dims.projector.matrices) + _looks(dims, work),
         language=_decoder(dims, work) + _token_attention(dims, work) + _head(dims, work),
     )
 
@@ -101,9 +104,9 @@ def matrix_numbers(dims: Dims) -> dict[PartName, int]:
     shape = dims.shapes.vision
     layers = shape.layers * sum(out * into for out, into in vision_linears(dims))
     return {
-        "vision": layers + shape.patch_values * shape.width,
-        "projector": sum(out * into for out, into in dims.merger),
-        "language": sum(out * into * count for out, into, count in dims.linears),
+        "vision": layers + shape.patch_values * shape.width + dims.patch_attention.unread,
+        "projector": sum(m.numbers for m in dims.projector.matrices) + dims.projector.others,
+        "language": sum(out * into * count for out, into, count in dims.linears.every),
     }
 
 
@@ -143,23 +146,42 @@ def _vision(dims: Dims, how: str, work: Work, rank: int) -> int:
     return passed - saved + patch_layer + _adapters(work.vision_tokens * ends, rank)
 
 
-def _merged(dims: Dims, work: Work) -> int:
-    return MULTIPLY_ADD * work.image_tokens * sum(out * into for out, into in dims.merger)
-
-
 def _projector(dims: Dims, how: str, below: bool, work: Work, rank: int) -> int:
-    matrices, forward = dims.merger, _merged(dims, work)
-    if how == "frozen":
-        return forward * (2 if below else 1)
-    # A norm in front is trained with the part, so gradients pass every matrix.
-    passes_first = below or (how == "full" and dims.has_merger_norm) or not matrices
-    out, into = matrices[0] if matrices else (0, 0)
-    rows = MULTIPLY_ADD * work.image_tokens
-    if how == "full":
-        return forward * 3 - (0 if passes_first else rows * out * into)
-    ends = sum(out + into for out, into in matrices)
-    passed = forward * 2 - (0 if passes_first else rows * into * (out + rank))
-    return passed + _adapters(work.image_tokens * ends, rank)
+    looks = _looks(dims, work) * (3 if below or how != "frozen" else 1)
+    return looks + sum(_matrix(m, how, below, work, rank) for m in dims.projector.matrices)
+
+
+def _matrix(matrix: Matrix, how: str, below: bool, work: Work, rank: int) -> int:
+    forward, is_passed = _forward(matrix, work), _is_passed(matrix, how, below)
+    found = forward * (1 + is_passed + (how == "full"))
+    if how != "lora":
+        return found
+    rows = _rows(matrix, work) * matrix.count
+    saved = 0 if is_passed else MULTIPLY_ADD * rank * rows * matrix.into
+    return found - saved + _adapters(rows * (matrix.out + matrix.into), rank)
+
+
+def _is_passed(matrix: Matrix, how: str, below: bool) -> bool:
+    """Whether what the matrix reads needs a gradient."""
+    return {
+        "vision": below,
+        "own": below or how == "full",
+        "latents": how == "full",
+        "inner": below or how != "frozen",
+    }[matrix.reads]
+
+
+def _forward(matrix: Matrix, work: Work) -> int:
+    return MULTIPLY_ADD * _rows(matrix, work) * matrix.numbers
+
+
+def _rows(matrix: Matrix, work: Work) -> int:
+    patches = work.patches if matrix.rows != "tokens" else 0
+    return patches + (work.image_tokens if matrix.rows != "patches" else 0)
+
+
+def _looks(dims: Dims, work: Work) -> int:
+    return ATTENTION * work.latent_pairs * dims.projector.pair_width
 
 
 def _language(dims: Dims, how: str, below: bool, work: Work, rank: int) -> int:
@@ -174,7 +196,7 @@ def _language(dims: Dims, how: str, below: bool, work: Work, rank: int) -> int:
     passed = (decoder + head) * (1 + BACKWARD[how]) + attention * 3
     if how != "lora":
         return passed
-    ends = sum((out + into) * count for out, into, count in dims.linears)
+    ends = sum((out + into) * count for out, into, count in dims.linears.every)
     return passed - _first_saved(dims, below, work, rank) + _adapters(work.tokens * ends, rank)
 
 
@@ -182,8 +204,8 @@ def _first_saved(dims: Dims, below: bool, work: Work, rank: int) -> int:
     """Query, key and value of the first layer, where nothing below them is trained."""
     if below:
         return 0
-    (query, width, _), _, (key, _, _) = dims.linears[:3]
-    return MULTIPLY_ADD * work.tokens * width * (query + 2 * key + 3 * rank)
+    ends = sum(into * (out + rank) for out, into in dims.linears.first)
+    return MULTIPLY_ADD * work.tokens * ends
 
 
 def _adapters(rows_times_ends: int, rank: int) -> int:
@@ -191,7 +213,7 @@ def _adapters(rows_times_ends: int, rank: int) -> int:
 
 
 def _decoder(dims: Dims, work: Work) -> int:
-    numbers = sum(out * into * count for out, into, count in dims.linears)
+    numbers = sum(out * into * count for out, into, count in dims.linears.every)
     return MULTIPLY_ADD * work.tokens * numbers
 
 

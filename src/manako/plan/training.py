@@ -123,7 +123,7 @@ def inventory_of(card: Card, dims: Dims) -> Inventory:
             is_hidden_matrix=True,
             is_adapter_target=True,
         )
-        for place, (out, into, count) in enumerate(dims.linears)
+        for place, (out, into, count) in enumerate(dims.linears.every)
         for number in range(count)
     ]
     named = [*ends, *linears]
@@ -143,7 +143,7 @@ def _projector(parameters: int, dims: Dims) -> Iterator[Weight]:
     """The projector's matrices where the config tells them; else all of it counts as one."""
     matrices = [
         Weight(name=f"projector.{place}", part="projector", shape=shape, is_hidden_matrix=True)
-        for place, shape in enumerate(dims.merger)
+        for place, shape in enumerate(dims.projector.shapes())
     ]
     known = sum(weight.parameters for weight in matrices)
     if not matrices or known > parameters:

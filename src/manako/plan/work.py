@@ -3,7 +3,7 @@ them that see each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -31,8 +31,9 @@ class Work:
 
     token_pairs: pairs that attend to each other, inside one conversation: a token with itself and
     those before it, with all of its own picture where the family says so; near_pairs: those within
-    the sliding window. image_tokens: vectors that the projector makes. vision_tokens: patches and
-    class tokens. patch_pairs: pairs of these inside one picture; window_pairs: inside one window.
+    the sliding window. image_tokens: vectors that the projector makes; latent_pairs: of those of a
+    resampler with what they look at. vision_tokens: patches and class tokens. patch_pairs: pairs of
+    these inside one picture or tile; window_pairs: inside one window.
     """
 
     tokens: int
@@ -44,6 +45,7 @@ class Work:
     vision_tokens: int = 0
     patch_pairs: int = 0
     window_pairs: int = 0
+    latent_pairs: int = 0
 
     def __add__(self, other: Work) -> Work:
         return Work(**{name: value + vars(other)[name] for name, value in vars(self).items()})
@@ -59,41 +61,77 @@ def work_of(
     seen, patching = list(pictures), dims.patch_attention
     lengths = [end - start for start, end in pairwise(segments)]
     fields = [(p.crops, p.rows * p.columns) for p in seen]
-    ahead = 0
-    if dims.rule == "image_blocks":
-        ahead = sum(p.tokens * (p.tokens - 1) // 2 for p in seen)
     wide = [(crops, patches + patching.class_tokens) for crops, patches in fields]
-    patches = sum(crops * patches for crops, patches in fields)
+    ahead = sum(_pairs_ahead(dims, p) for p in seen) if dims.rule == "image_blocks" else 0
     return Work(
         tokens=sum(lengths),
         trained_tokens=trained_tokens,
         token_pairs=ahead + sum(length * (length + 1) // 2 for length in lengths),
         near_pairs=ahead + sum(near_pairs(length, dims.attention.window) for length in lengths),
-        image_tokens=round(patches / dims.patches_per_token),
-        patches=patches,
+        image_tokens=sum(vectors_of(dims, p) for p in seen),
+        patches=sum(crops * patches for crops, patches in fields),
         vision_tokens=sum(crops * tokens for crops, tokens in wide),
         patch_pairs=sum(crops * tokens**2 for crops, tokens in wide),
         window_pairs=sum(p.crops * window_pairs(p, patching.window) for p in seen),
+        latent_pairs=sum(_latent_pairs(dims, p) for p in seen),
     )
+
+
+def vectors_of(dims: Dims, picture: Picture) -> int:
+    """Vectors that the projector makes of a picture."""
+    if dims.projector.fills_places:
+        return picture.tokens
+    if dims.projector.latents:
+        return picture.crops * dims.projector.latents
+    return round(picture.crops * picture.rows * picture.columns / dims.patches_per_token)
+
+
+def _pairs_ahead(dims: Dims, picture: Picture) -> int:
+    """Pairs of image tokens with those behind them; crops are blocks of their own."""
+    block = vectors_of(dims, picture) // picture.crops
+    return picture.crops * (block * (block - 1) // 2)
+
+
+def _latent_pairs(dims: Dims, picture: Picture) -> int:
+    latents, patches = dims.projector.latents, picture.rows * picture.columns
+    return picture.crops * latents * (patches + latents)
 
 
 def work_of_pack(dims: Dims, pack: Pack) -> Work:
     """Work of a pack as the loader gives it."""
-    pictures = [picture_of(dims, image) for image in pack.images]
+    pictures = [part for image in pack.images for part in pictures_of(dims, image)]
     return work_of(dims, pack.segments.tolist(), pack.trained_tokens, pictures)
 
 
-def picture_of(dims: Dims, image: ImageInput) -> Picture:
-    """A picture's patches: cut already, pixels are [patches, ...] on the grid (…, rows, columns);
-    else they are [crops, channels, height, width]."""
+def pictures_of(dims: Dims, image: ImageInput) -> Iterator[Picture]:
+    """A picture's patches, padding left out: cut already, pixels are [patches, ...] on the grid
+    (…, rows, columns); else they are [crops, channels, height, width]."""
     count, *shape = image.pixels.shape
-    side = dims.patch_attention.side
-    if len(shape) == 3 and shape[-1] != side:
+    side, grid = dims.patch_attention.side, dims.patch_attention.grid
+    if len(shape) != 3 or shape[-1] == side:
+        rows, columns = image.grid[-2:]
+        crops = count // (rows * columns)
+        yield Picture(rows=rows, columns=columns, tokens=image.tokens, crops=crops)
+    elif grid == "pieces":
+        for width, height in zip(image.grid[::2], image.grid[1::2], strict=True):
+            tokens = image.tokens // count
+            yield Picture(rows=height // side, columns=width // side, tokens=tokens)
+    elif grid == "sheet":
+        yield from _sheet(image, shape[-1] // side)
+    else:
         _, height, width = shape
         rows, columns = height // side, width // side
-        return Picture(rows=rows, columns=columns, tokens=image.tokens, crops=count)
-    rows, columns = image.grid[-2:]
-    return Picture(rows=rows, columns=columns, tokens=image.tokens, crops=count // (rows * columns))
+        yield Picture(rows=rows, columns=columns, tokens=image.tokens, crops=count)
+
+
+def _sheet(image: ImageInput, along: int) -> Iterator[Picture]:
+    """The whole view, and what the crops of the sheet hold; `along` patches on a side of each."""
+    yield Picture(rows=along, columns=along, tokens=image.tokens)
+    held_rows, held_columns = image.grid[2:4]
+    for rows, across in ((along, held_rows // along), (held_rows % along, 1)):
+        for columns, down in ((along, held_columns // along), (held_columns % along, 1)):
+            if crops := across * down * bool(rows and columns):
+                yield Picture(rows=rows, columns=columns, tokens=0, crops=crops)
 
 
 def near_pairs(tokens: int, window: int) -> int:

@@ -102,12 +102,14 @@ def device_peak(device: torch.device | str, *, bf16: bool) -> Figure[float] | No
 
 
 def _matrix_numbers(model: Any, family: Family) -> dict[PartName, int]:
-    """Numbers of all matrices and convolutions, by part, without embeddings, head and adapters."""
+    """Numbers of all matrices and convolutions, by part, without embeddings, head, adapters and
+    branches that nothing reaches."""
     head = model.get_output_embeddings()
     apart = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     apart |= {id(head.weight)} if head is not None else set()
     found: dict[PartName, int] = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
-        if parameter.ndim > 1 and id(parameter) not in apart and not is_adapter_parameter(name):
+        is_matrix = parameter.ndim > 1 and family.is_trainable(name)
+        if is_matrix and id(parameter) not in apart and not is_adapter_parameter(name):
             found[family.part_of(name)] += parameter.numel()
     return found

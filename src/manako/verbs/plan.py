@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from manako.core.errors import ImageError, MissingFileError, RowError, TemplateError
 from manako.core.family import PARTS, Family, family_of
-from manako.core.files import read_json
 from manako.plan.activations import Shapes, read_shapes
 from manako.plan.inventory import Inventory, Weight
 from manako.plan.plan import MEASURED_STEPS, Data, Measured, Plan, make_plan
@@ -56,6 +55,7 @@ class Outlook:
 def look(recipe: Recipe) -> Outlook:
     """Read config.json and a sample of rows. Raises what opening model and data raises."""
     from manako.infer.source import with_model_folder
+    from manako.nn.checkpoint import build_empty
 
     recipe = with_model_folder(recipe)
     folder = Path(recipe.model)
@@ -64,20 +64,26 @@ def look(recipe: Recipe) -> Outlook:
             f"model: no such folder: {recipe.model}", next_step="give the folder of a checkpoint"
         )
     family = family_of(folder)
+    model = build_empty(folder, family)
     return Outlook(
         recipe=recipe,
-        inventory=take_inventory(folder, family),
-        shapes=read_shapes(read_json(folder / "config.json")),
+        inventory=_inventory(model, folder, family),
+        # As transformers completes it: published configs leave out what is its default.
+        shapes=read_shapes(model.config.to_dict()),
         data=sample_data(recipe, family),
     )
 
 
 def take_inventory(folder: Path, family: Family) -> Inventory:
     """The weights that a checkpoint's config.json describes; the weights themselves are not read."""
-    from manako.infer.open import checkpoint_dtype
     from manako.nn.checkpoint import build_empty
 
-    model = build_empty(folder, family)
+    return _inventory(build_empty(folder, family), folder, family)
+
+
+def _inventory(model: Any, folder: Path, family: Family) -> Inventory:
+    from manako.infer.open import checkpoint_dtype
+
     is_half = checkpoint_dtype(folder) == "bfloat16"
     return Inventory(tuple(_weights(model, family)), is_half=is_half)
 
