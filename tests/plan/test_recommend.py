@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from manako.catalogue.ability import ability_of, can_train
 from manako.catalogue.cards import Card, Config, Figure, Parameters, Runtime, Scores, cards
 from manako.catalogue.tasks import Task, tasks
 from manako.core.errors import InputError
+from manako.core.family import families
 from manako.plan.conditions import Ask
-from manako.plan.job import Job
+from manako.plan.job import Job, Method
 from manako.plan.ladder import ENOUGH_SHARE
 from manako.plan.machines import Budget, cpu_budget, gpu_budget, mac_budget
 from manako.plan.needs import needs
@@ -334,3 +336,34 @@ def test_two_scales_are_never_compared() -> None:
             ):
                 (values,) = [s.values for s in model.scores if s.table == table]
                 assert values[column] == score
+
+
+OLLAMA_TAG = "ollama:7shi/ezo-gemma-2-jpn:2b-instruct-q8_0"
+
+
+def test_today_is_what_the_laws_say_of_families_and_transformers_of_the_card() -> None:
+    """No list beside the family files: each of them with a card whose weights can be read."""
+    able = {each.family for each in cards() if can_train(each)}
+    assert able == {name for name in families().items if ability_of(name).can_train}
+    assert not can_train(next(each for each in cards() if each.id == OLLAMA_TAG))
+
+
+@pytest.mark.parametrize("task", sorted(tasks()))
+@pytest.mark.parametrize("method", ["run", "lora"])
+def test_text_models_are_recommended_for_no_picture(task: str, method: Method) -> None:
+    asked = ask(tasks()[task], budget=gpu_budget("8x80GB"), job=Job(method=method))
+    found = recommend(list(cards()), asked)
+    left_out = {one.card.id: one.reason for one in found.excluded}
+    blind = [each for each in cards() if each.takes and "image" not in each.inputs]
+    assert {"gemma2", "gemma3_text", "llama"} <= {each.family for each in blind}
+    assert {left_out[each.id] for each in blind if each.id in left_out} == {"no_pictures"}
+    shown = {place.card.id for place in (*found.ranked, *found.others)}
+    assert shown.isdisjoint(each.id for each in blind)
+
+
+def test_a_use_of_videos_is_planned_where_the_family_takes_none() -> None:
+    found = recommend(list(cards()), ask(tasks()["video"], budget=gpu_budget("8x80GB")))
+    for place in (*found.ranked, *found.others):
+        family = families().items.get(place.card.family)
+        if family is not None:
+            assert ("video" in place.fit.planned) is (not family.takes_videos), place.card.id

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from manako.catalogue.cards import Card
 from manako.catalogue.facts import FOLDER
 
 RECORD = FOLDER / "laws.jsonl"
@@ -30,6 +31,12 @@ class Ability:
 def ability_of(family: str) -> Ability:
     """What the Record says of a family; nothing where no law was ever run on it."""
     return _abilities().get(family, Ability())
+
+
+def can_train(card: Card) -> bool:
+    """Whether Manako trains this very model: the laws hold for its family, and its weights are there
+    in the layout of transformers, not as a program's file alone."""
+    return ability_of(card.family).can_train and card.runtime("transformers") == "yes"
 
 
 @cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from manako.catalogue.cards import Card
 from manako.catalogue.facts import without_recalled
 from manako.catalogue.tasks import Task
 from manako.core.errors import ImageError, InputError
+from manako.core.family import families
 from manako.plan.fitting import Fit, find_fit
 from manako.plan.job import Job, Needs
 from manako.plan.ladder import has_score
@@ -144,7 +145,7 @@ def _fit(card: Card, ask: Ask) -> Fit | Excluded:
     except InputError:
         return Excluded(card=card, reason="size_unknown")
     if isinstance(found, Fit):
-        return found
+        return _with_video(card, ask, found)
     if isinstance(found, Needs):
         usable = ask.budget.usable_bytes
         values = {
@@ -158,3 +159,11 @@ def _fit(card: Card, ask: Ask) -> Fit | Excluded:
     states = {runtime.state for runtime in card.runtimes.values()}
     is_remote = card.runtime("transformers") == "remote code" or states == {"remote code"}
     return Excluded(card=card, reason="remote_code" if is_remote else "no_runtime")
+
+
+def _with_video(card: Card, ask: Ask, fit: Fit) -> Fit:
+    """A model may take videos whose family Manako gives none yet."""
+    family = families().items.get(card.family)
+    if "video" not in ask.task.needs or family is None or family.takes_videos:
+        return fit
+    return replace(fit, planned=("video", *fit.planned))

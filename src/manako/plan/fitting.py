@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from manako.catalogue.ability import ability_of
+from manako.catalogue.ability import can_train
 from manako.catalogue.cards import HALF_BYTES, Card, RuntimeName
 from manako.plan.job import Bits, Job, Needs, count_parameters
 from manako.plan.machines import Budget
 from manako.plan.needs import needs
 
-Planned = Literal["family", "qlora", "gpus", "mac", "quantised"]
+Planned = Literal["family", "video", "qlora", "gpus", "mac", "quantised"]
 """What this version lacks: the architecture, training in four bits, sharing one model between GPUs,
 training or running on a Mac's GPU, running quantised weights."""
 Tightness = Literal["easily", "well", "tightly"]
@@ -95,7 +95,7 @@ def find_fit(card: Card, job: Job, budget: Budget) -> Fit | Needs | None:
     tried: list[Needs] = []
     for form in forms(job, budget):
         runtimes = runtimes_for(card, form)
-        if not runtimes and not _is_own(card):
+        if not runtimes and not can_train(card):
             continue
         found = needs(card, form)
         if is_believed(card, found, budget):
@@ -120,12 +120,8 @@ def is_believed(card: Card, found: Needs, budget: Budget) -> bool:
     return found.total_bytes + left_out <= budget.usable_bytes
 
 
-def _is_own(card: Card) -> bool:
-    return ability_of(card.family).can_train
-
-
 def _planned(card: Card, job: Job) -> Iterator[Planned]:
-    if not _is_own(card):
+    if not can_train(card):
         yield "family"
     if job.method == "qlora":
         yield "qlora"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from manako.catalogue.ability import ability_of
+from manako.catalogue.ability import can_train
 from manako.catalogue.cards import Card
 from manako.catalogue.facts import without_recalled
 from manako.catalogue.search import narrow
@@ -162,7 +162,7 @@ def _others(cards: Sequence[Card], evidence: dict[str, Evidence], ask: Ask) -> l
     found.sort(key=_parameters, reverse=not ask.wants_small)
     found.sort(key=half_year, reverse=True)
     if ask.job.is_training:
-        found.sort(key=lambda card: not ability_of(card.family).can_train)
+        found.sort(key=lambda card: not can_train(card))
     return found
 
 

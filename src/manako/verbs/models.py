@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from manako.catalogue.ability import Ability, ability_of
+from manako.catalogue.ability import Ability, ability_of, can_train
 from manako.catalogue.cards import Card, Scores, cards
 from manako.catalogue.facts import with_sources, without_recalled
 from manako.catalogue.scores import score_tables
@@ -68,7 +68,7 @@ class Wanted:
             words = f"--runtime {' or '.join(self.runtimes)}"
             yield words, lambda card: any(card.runtime(name) in RUNS for name in self.runtimes)
         if self.is_trainable:
-            yield "--trainable", lambda card: ability_of(card.family).can_train
+            yield "--trainable", can_train
 
 
 def list_models(wanted: Wanted, *, sort: str = "name") -> list[Card]:

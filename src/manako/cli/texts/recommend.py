@@ -160,6 +160,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "Planned, not in this version of Manako: {reasons}.",
     ),
     "recommend.planned.family": ("このモデルの系統", "this family of models"),
+    "recommend.planned.video": ("このモデルの系統の動画", "videos for this family of models"),
     "recommend.planned.qlora": ("4 ビットでの学習", "training in 4 bits"),
     "recommend.planned.gpus": ("複数の GPU", "several GPUs"),
     "recommend.planned.mac": ("Mac の GPU", "a Mac's GPU"),
