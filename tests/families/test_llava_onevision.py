@@ -186,7 +186,7 @@ def change(folder: Path, name: str, **fields: Any) -> None:
         ("preprocessor_config.json", {"resample": 2}, "resample 2"),
         ("config.json", {"vision_aspect_ratio": "pad"}, "vision_aspect_ratio 'pad'"),
         ("config.json", {"vision_feature_select_strategy": "default"}, "'default'"),
-        ("config.json", {"image_token_index": 9999}, "image token 9999"),
+        ("config.json", {"image_token_index": 9999}, "names token 9999"),
     ],
 )
 def test_files_that_contradict_each_other_are_refused(

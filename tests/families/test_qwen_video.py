@@ -241,8 +241,8 @@ def test_a_family_that_takes_none_says_so(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"patch_size": 14}, "patch_size for videos 14"),
-        ({"image_mean": [0.1, 0.1, 0.1]}, "image_mean for videos"),
+        ({"patch_size": 14}, "patch_size 14"),
+        ({"image_mean": [0.1, 0.1, 0.1]}, "image_mean"),
         ({"cap_pixels_per_frame": True}, "cap_pixels_per_frame"),
     ],
 )

@@ -160,15 +160,20 @@ def change_image_settings(folder: Path, **fields: Any) -> None:
     write_json(file, {**whole, "image_processor": {**whole["image_processor"], **fields}})
 
 
-def check_agreement(folder: Path, *facts: tuple[str, object, object]) -> None:
-    """Raise `CheckpointError` where processor files and config.json differ.
+def check_agreement(
+    folder: Path,
+    *facts: tuple[str, object, object],
+    files: tuple[str, str] = ("the processor files", "config.json"),
+) -> None:
+    """Raise `CheckpointError` where two files of a checkpoint differ.
 
-    facts: (name, what the processor files say, what config.json says).
+    facts: (name, what the first of `files` says, what the second says).
     """
     for name, found, expected in facts:
         if found != expected:
+            verb = "say" if files[0].endswith("files") else "says"
             raise CheckpointError(
-                f"{folder}: the processor files say {name} {found}, config.json {expected}",
+                f"{folder}: {files[0]} {verb} {name} {found}, {files[1]} {expected}",
                 next_step="take both files from the same revision of the model",
             )
 

@@ -10,7 +10,7 @@ processor and, for still pictures, positions. Videos: `qwen_video.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,11 +27,11 @@ from manako.families._shared.checkpoint_files import (
     read_config,
     read_image_settings,
 )
+from manako.families._shared.media import VIDEO_FILE
 from manako.families._shared.opening import open_chat
 from manako.families._shared.pixels import cut_patches
 from manako.families._shared.processor import ChatProcessor, ImageCost
 from manako.families._shared.qwen_video import (
-    VIDEO_FILE,
     TimeRule,
     cut_video,
     grid_texts,
@@ -260,7 +260,6 @@ def _image_settings(
         temporal=int(image_config["temporal_patch_size"]),
         min_pixels=int(image_config.get("min_pixels") or size["shortest_edge"]),
         max_pixels=int(image_config.get("max_pixels") or size["longest_edge"]),
-        **read_limits(folder, image_config),
     )
     check_agreement(
         folder,
@@ -268,7 +267,7 @@ def _image_settings(
         ("merge_size", settings.merge, vision["spatial_merge_size"]),
         ("temporal_patch_size", settings.temporal, vision["temporal_patch_size"]),
     )
-    return settings
+    return replace(settings, **read_limits(folder, image_config))
 
 
 def _pixel_rule(folder: Path, image_config: Mapping[str, Any]) -> PixelRule:

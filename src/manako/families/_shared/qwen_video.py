@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from manako.core.errors import CheckpointError, ImageError
 from manako.core.files import read_json
 from manako.families._shared.checkpoint_files import check_agreement
+from manako.families._shared.media import VIDEO_FILE, frame_size
 from manako.families._shared.pixels import cut_patches, resize_torch_aa
 from manako.families._shared.processor import ImageCost
 from manako.families._shared.sizes import qwen_size
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from manako.families._shared.qwen import ImageSettings
 
 TimeRule = Literal["grids", "seconds", "texts"]
-VIDEO_FILE = "video_preprocessor_config.json"
 
 
 def video_cost(
@@ -49,13 +49,7 @@ def video_cost(
 ) -> ImageCost:
     """What a video becomes. Raises `ImageError` where its frames differ in size, or the reference
     cannot take it."""
-    if len(set(sizes)) > 1:
-        raise ImageError(
-            f"the frames of a video differ in size: {sorted(set(sizes))[:4]}",
-            reason="video",
-            next_step="bring all frames to one size, or give them as pictures",
-        )
-    width, height = _frame_size(*sizes[0], len(sizes), settings, rule)
+    width, height = _frame_size(*frame_size(sizes), len(sizes), settings, rule)
     rows, columns = height // settings.factor, width // settings.factor
     grids = -(-len(sizes) // settings.temporal)
     patches = (height // settings.patch, width // settings.patch)
@@ -165,11 +159,8 @@ def read_limits(folder: Path, image_config: Mapping[str, Any]) -> dict[str, int]
     names = ("patch_size", "merge_size", "temporal_patch_size", "image_mean", "image_std")
     check_agreement(
         folder,
-        *(
-            (f"{name} for videos", found[name], image_config[name])
-            for name in names
-            if name in found
-        ),
+        *((name, found[name], image_config[name]) for name in names if name in found),
+        files=(VIDEO_FILE, "preprocessor_config.json"),
     )
     if found.get("cap_pixels_per_frame"):
         raise CheckpointError(
