@@ -1,8 +1,14 @@
-"""SmolVLM2: the architecture of Idefics3 made small. Pictures are in this version, video is not.
+"""SmolVLM2: the architecture of Idefics3 made small, for pictures and videos.
 
 Facts of the architecture: transformers 5.24, `models/smolvlm/` (Apache-2.0); paper arXiv
 2504.05299. What it shares with Idefics3 stands in `_shared/idefics.py`. Marks of tiles are control
 tokens up to `<row_6_col_6>`, plain text beyond.
+
+A video's frames are pictures without tiles, with their times in a text before each
+(`_shared/smolvlm_video.py`). The published template leaves a video part out without a word; the
+reference then renders by a template of its own, which writes `<video>` as if it were text, so here
+the published one is given that text. Pictures and videos in one prompt, of which the reference's
+processor keeps the videos' pixels alone, stand here in the order in which they are written.
 """
 
 from __future__ import annotations
@@ -52,6 +58,7 @@ def make_tiny(folder: Path, seed: int = 0, **changes: Any) -> None:
             *IMAGE_TOKENS,
         )
         words = SMOLLM_WORDS
+        takes_videos = True
 
     write_checkpoint(folder, TinySmolVLM2(seed=seed, **{"kv_heads": 4, **changes}))
 
@@ -74,6 +81,7 @@ FAMILY = Family(
     },
     attention="causal",
     required_inputs=("pixel_values",),
+    required_video_inputs=("pixel_values",),
     image_tokens=image_tokens,
     open=open_folder,
     make_tiny=make_tiny,
@@ -83,6 +91,6 @@ FAMILY = Family(
         tokenizer="reconstructed: byte-level BPE with SmolLM's pre-tokenizer, and the control "
         "tokens of SmolVLM2 that stand in a prompt",
         processor="reconstructed: preprocessor_config.json and processor_config.json of "
-        "SmolVLM2-2.2B-Instruct without its video settings; tiles of 56 pixels instead of 384",
+        "SmolVLM2-2.2B-Instruct, video_sampling included; tiles of 56 pixels instead of 384",
     ),
 )

@@ -6,13 +6,14 @@ text, which the model reads and never writes.
 
 Facts read from a checkpoint: tile, longest side, vectors of a tile, filter, mean and std, template.
 Facts of the architecture, with their source, stand here: transformers 5.24, `models/idefics3/` and
-`models/smolvlm/` (Apache-2.0), whose picture processors are the same code.
+`models/smolvlm/` (Apache-2.0), whose picture processors are the same code. Videos, which SmolVLM2
+takes: `smolvlm_video.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from manako.core.conversation import Message, Text
 from manako.core.errors import CheckpointError, RecipeError
+from manako.core.example import ImageInput
 from manako.core.family import Family, PixelRule
 from manako.core.files import read_json
 from manako.families._shared.checkpoint_files import (
@@ -31,14 +33,23 @@ from manako.families._shared.checkpoint_files import (
     read_image_settings,
 )
 from manako.families._shared.layout import LayoutMaker
+from manako.families._shared.media import VIDEO_FILE, frame_size, read_video_settings
 from manako.families._shared.opening import open_chat
 from manako.families._shared.pixels import resize_pillow
 from manako.families._shared.processor import ChatProcessor, ImageCost
 from manako.families._shared.sizes.idefics import IDEFICS3_LONGEST, idefics3_tiles
+from manako.families._shared.smolvlm_video import (
+    VIDEO_MARK,
+    cut_frames,
+    video_longest,
+    video_text,
+)
 
 AROUND = "<fake_token_around_image>"
 IMAGE = "<image>"
 WHOLE = "<global-img>"
+ONE_TILE = f"{AROUND}{WHOLE}{IMAGE}{AROUND}"
+"""How the whole is written, and a frame of a video."""
 END_OF_TURN = "<end_of_utterance>"
 LANCZOS = 1
 """Pillow's number for the filter, as preprocessor_config.json writes it."""
@@ -53,7 +64,7 @@ class TileSettings:
     tile, longest: pixels, of a tile's side and of the longest side after resizing. patch: side of
     a patch in pixels. tile_tokens: vectors of a tile. split: whether there are tiles, or the whole
     alone. marks: tokens of text before the tile of each row and column, none before the first;
-    whole_mark: before the whole.
+    whole_mark: before the whole. video_longest: as longest, of a video's frames (0: the same).
     """
 
     tile: int
@@ -63,6 +74,7 @@ class TileSettings:
     split: bool
     marks: tuple[tuple[int, ...], ...] = ()
     whole_mark: int = 0
+    video_longest: int = 0
 
 
 def tokens_of_picture(width: int, height: int, settings: TileSettings) -> int:
@@ -125,14 +137,13 @@ class TiledProcessor(ChatProcessor):
     def image_text(self, cost: ImageCost) -> str:
         """Marks and image tokens as `replace_image_token` of both processors writes them."""
         rows, columns = cost.grid
-        whole = f"{AROUND}{WHOLE}{IMAGE}{AROUND}"
         if rows * columns == 1:
-            return whole
+            return ONE_TILE
         lines = [
             "".join(f"{_mark(row, column)}{IMAGE}" for column in range(columns)) + "\n"
             for row in range(rows)
         ]
-        return "".join(lines) + "\n" + whole
+        return "".join(lines) + "\n" + ONE_TILE
 
     def image_runs(self, cost: ImageCost) -> list[list[int]]:
         """One run for each tile and the whole."""
@@ -143,6 +154,37 @@ class TiledProcessor(ChatProcessor):
     def image_inputs(self, images: Any) -> dict[str, NDArray[Any]]:
         """`pixel_values` uint8 [1, N, 3, t, t]: the model wants a row's pictures on an axis."""
         return {"pixel_values": np.concatenate([image.pixels for image in images])[None]}
+
+    def media_inputs(self, media: Sequence[ImageInput]) -> dict[str, NDArray[Any]]:
+        """Tiles and frames in one array: the model fills the image tokens of both in order."""
+        return self.image_inputs(media)
+
+    def video_cost(self, sizes: Sequence[tuple[int, int]], times: Sequence[float]) -> ImageCost:
+        frame_size(sizes)  # refuses frames that differ
+        settings, frames = self.settings, len(sizes)
+        side = math.isqrt(settings.tile_tokens)
+        return ImageCost(
+            size=(settings.tile, settings.tile),
+            grid=(frames, 1, 1),
+            tokens=frames * settings.tile_tokens,
+            patches=frames * (settings.tile // settings.patch) ** 2,
+            rows=side,
+            columns=side,
+            times=tuple(times),
+        )
+
+    def prepare_video(
+        self, frames_HWC: Sequence[NDArray[np.uint8]], cost: ImageCost
+    ) -> NDArray[Any]:
+        longest = self.settings.video_longest or self.settings.longest
+        return cut_frames(frames_HWC, tile=self.settings.tile, longest=longest)
+
+    def video_text(self, cost: ImageCost) -> str:
+        return video_text(cost.times, ONE_TILE)
+
+    def video_runs(self, cost: ImageCost) -> list[list[int]]:
+        """One run for each frame."""
+        return self.image_runs(cost)
 
     def parse(self, token_ids: Any) -> Message:
         """Without the blank between `Assistant:` and the words, which the template writes and the
@@ -188,8 +230,15 @@ def open_tiled(folder: Path, family: Family) -> TiledProcessor:
     disagree."""
     config = read_config(folder)
     image_config = read_image_settings(folder)
+    image_token_id = int(config["image_token_id"])
     chat = open_chat(
-        folder, family, image_token_id=int(config["image_token_id"]), end_token=END_OF_TURN
+        folder,
+        family,
+        image_token_id=image_token_id,
+        end_token=END_OF_TURN,
+        # A video's frames take the places of image tokens; its mark is text.
+        video_token_id=image_token_id if family.takes_videos else None,
+        video_mark=VIDEO_MARK if family.takes_videos else None,
     )
     return TiledProcessor(
         **chat,
@@ -204,6 +253,8 @@ def _settings(
     vision = config["vision_config"]
     tile, longest = (int(image_config[name]["longest_edge"]) for name in ("max_image_size", "size"))
     vectors = (tile // int(vision["patch_size"])) ** 2 // int(config["scale_factor"]) ** 2
+    videos = read_video_settings(folder)
+    check_steps(folder, videos, VIDEO_FILE)
     check_agreement(
         folder,
         ("max_image_size", tile, vision["image_size"]),
@@ -217,6 +268,7 @@ def _settings(
         split=bool(image_config.get("do_image_splitting", True)),
         marks=_marks(maker, tile, longest),
         whole_mark=maker.literal_tokens(f"\n\n{AROUND}{WHOLE}"),
+        video_longest=video_longest(folder, videos, image_config),
     )
 
 
@@ -257,10 +309,11 @@ def _pixel_rule(folder: Path, image_config: Mapping[str, Any]) -> PixelRule:
     )
 
 
-def check_steps(folder: Path, image_config: Mapping[str, Any]) -> None:
+def check_steps(
+    folder: Path, settings: Mapping[str, Any], file: str = "preprocessor_config.json"
+) -> None:
     """Raise `CheckpointError` where a step is off that every published checkpoint has on."""
-    if off := [name for name in STEPS if not image_config.get(name, True)]:
+    if off := [name for name in STEPS if not settings.get(name, True)]:
         raise CheckpointError(
-            f"{folder}: preprocessor_config.json switches off {', '.join(off)}, without which "
-            "this family is not known"
+            f"{folder}: {file} switches off {', '.join(off)}, without which this family is not known"
         )

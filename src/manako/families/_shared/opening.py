@@ -22,6 +22,7 @@ def open_chat(
     image_token_id: int | None,
     image_mark: str | None = None,
     video_token_id: int | None = None,
+    video_mark: str | None = None,
     template: str | None = None,
     end_token: str | None = None,
 ) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def open_chat(
 
     image_token_id: of config.json; None for a text model. image_mark: what the template writes
     for a picture, where that is not the image token. video_token_id: of the token that it writes
-    for a video, in a family that takes videos. template: for checkpoints that carry none.
+    for a video, in a family that takes videos; video_mark: what stands for a video where that is
+    text and no token, also in a template that has no rule for one. template: for checkpoints that carry none.
     end_token: ends an answer, beside those that the checkpoint names; put after the last answer
     where the template writes none. Raises `CheckpointError` where files are missing or disagree.
     """
@@ -37,11 +39,11 @@ def open_chat(
     image_token = _token(folder, tokenizer, image_token_id)
     end_ids = read_end_ids(folder, tokenizer, end_token=end_token)
     maker = LayoutMaker(
-        Renderer(read_template(folder, otherwise=template)),
+        Renderer(read_template(folder, otherwise=template), video_text=video_mark),
         tokenizer,
         image_mark=image_mark or image_token,
         image_token=image_token,
-        video_mark=_token(folder, tokenizer, video_token_id),
+        video_mark=video_mark or _token(folder, tokenizer, video_token_id),
         end_ids=end_ids,
         end_token=end_token if end_token and tokenizer.id_of(end_token) is not None else None,
     )

@@ -49,7 +49,7 @@ class ChatProcessor:
     `costs` or `cost`, `prepare` or `cut`, `image_ids`, `image_inputs`, and where it differs
     `image_text`, `positions`, `token_inputs`, `attention_inputs`, `with_pixel_limits`, `save`; one
     that takes videos, which has `required_video_inputs`: `video_cost`, `prepare_video`,
-    `video_inputs`, and `video_text` with `video_runs` or `video_ids`.
+    `video_inputs` (or `media_inputs` of both), and `video_text` with `video_runs` or `video_ids`.
 
     settings: a frozen dataclass of picture settings, read from the checkpoint.
     """
@@ -145,6 +145,15 @@ class ChatProcessor:
     def image_inputs(self, images: Sequence[ImageInput]) -> dict[str, NDArray[Any]]:
         """Model inputs that carry the pictures of a pack (at least one)."""
         return {self.pixel_rule.key: np.concatenate([image.pixels for image in images])}
+
+    def media_inputs(self, media: Sequence[ImageInput]) -> dict[str, NDArray[Any]]:
+        """Model inputs that carry pictures and videos, each kind under keys of its own."""
+        videos = [medium for medium in media if medium.is_video]
+        images = [medium for medium in media if not medium.is_video]
+        return {
+            **(self.image_inputs(images) if images else {}),
+            **(self.video_inputs(videos) if videos else {}),
+        }
 
     def token_inputs(self, pack: Pack) -> dict[str, NDArray[Any]]:
         """Model inputs of one entry per token besides ids and positions, each [1, T]."""
@@ -244,11 +253,8 @@ class ChatProcessor:
             "position_ids": joined[:, None] if len(joined) > 1 else joined,
             **self.token_inputs(pack),
         }
-        videos = [image for image in pack.images if image.is_video]
-        if len(videos) < len(pack.images):
-            inputs.update(self.image_inputs([i for i in pack.images if not i.is_video]))
-        if videos:
-            inputs.update(self.video_inputs(videos))
+        if pack.images:
+            inputs.update(self.media_inputs(pack.images))
         self.require(inputs)
         return inputs
 

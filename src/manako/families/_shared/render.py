@@ -13,6 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from manako.core.conversation import Conversation, Image, Message, Text, Video
@@ -102,14 +103,16 @@ class _Way:
 class Renderer:
     """Renders conversations by one checkpoint's template. Picklable."""
 
-    def __init__(self, template: ChatTemplate) -> None:
+    def __init__(self, template: ChatTemplate, *, video_text: str | None = None) -> None:
+        """video_text: given to a template that has no rule for a video, as a part of text."""
         self.template = template
+        self.video_text = None if template.names("video") else video_text
         self._as_string: dict[str, bool] = {}
         self._shapes: OrderedDict[Hashable, tuple[str | int, ...]] = OrderedDict()
         self._thinking_tags = tuple(tag for tag in THINKING_TAGS if template.names(tag))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Renderer, (self.template,)
+        return partial(Renderer, video_text=self.video_text), (self.template,)
 
     def options(self, conversation: Conversation) -> dict[str, Any]:
         """Template switches, fixed for all renderings of one conversation."""
@@ -202,7 +205,11 @@ class Renderer:
                         f"the chat template takes no {_medium(part)} in a {role} turn"
                     )
             return {"role": role, "content": "".join(contents)}
-        return {"role": role, "content": [_template_part(part) for part in contents]}
+        return {"role": role, "content": [self._part(part) for part in contents]}
+
+    def _part(self, part: Any) -> dict[str, Any]:
+        is_told = self.video_text is not None and isinstance(part, Video)
+        return _template_part(self.video_text if is_told else part)
 
     def _takes_string(self, role: str) -> bool:
         """Whether this role's content must be a string: a list is lost or printed as Python."""

@@ -45,7 +45,8 @@ class TinyIdefics:
     tile, longest: pixels; published models have tiles of 364 to 512 and four of them on the
     longest side. control: tokens added at the end of the vocabulary, IMAGE_TOKENS among them.
     words: the pre-tokenizer's pattern. adds_start: whether the tokenizer itself puts `start`,
-    the token that the template begins with, before a text.
+    the token that the template begins with, before a text. takes_videos: whether the picture
+    settings say how a film is sampled.
     """
 
     model_type: ClassVar[str]
@@ -57,6 +58,7 @@ class TinyIdefics:
     control: ClassVar[tuple[str, ...]]
     words: ClassVar[str]
     adds_start: ClassVar[bool] = False
+    takes_videos: ClassVar[bool] = False
 
     seed: int = 0
     vision_width: int = 32
@@ -168,6 +170,7 @@ def _config(tiny: TinyIdefics, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _image_config(tiny: TinyIdefics) -> dict[str, Any]:
+    sampling = {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": tiny.tile}}
     return {
         "do_convert_rgb": True,
         "do_image_splitting": tiny.split,
@@ -183,6 +186,7 @@ def _image_config(tiny: TinyIdefics) -> dict[str, Any]:
         "resample": 1,
         "rescale_factor": 1 / 255,
         "size": {"longest_edge": tiny.longest},
+        **({"video_sampling": sampling} if tiny.takes_videos else {}),
     }
 
 

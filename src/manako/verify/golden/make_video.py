@@ -5,7 +5,7 @@ Run once, in an environment that has a torchvision matching its torch (Manako's 
     PYTHONPATH=src python -m manako.verify.golden.make_video src/manako/verify/golden/qwen3_vl_video.json
 
 The file is as for `make.py`: `class` names the video processor, `variants` hold its `arguments` and
-the `settings` of ours. Sizes are (width, height, frames).
+the `settings` of ours, `output` the key of the pixels where that is not `pixel_values_videos`. Sizes are (width, height, frames).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ def main(file: Path) -> None:
     entries = []
     for number, variant in enumerate(golden["variants"]):
         arguments = {"do_rescale": False, "do_normalize": False, "do_sample_frames": False}
-        processor = getattr(transformers, golden["class"])(**arguments, **variant["arguments"])
+        processor = getattr(transformers, golden["class"])(
+            **arguments, **deepcopy(variant["arguments"])
+        )  # a reference may change what it is given
         for size in SIZES:
-            found = _pixels(processor, *size)
+            found = _pixels(processor, *size, golden.get("output", "pixel_values_videos"))
             if found is not None:
                 entries.append({"variant": number, "size": list(size), **found})
     golden["made_with"] = _made_with(golden["class"])
@@ -46,14 +49,16 @@ def main(file: Path) -> None:
     file.write_text(_text(golden), encoding="utf-8")
 
 
-def _pixels(processor: Any, width: int, height: int, frames: int) -> dict[str, Any] | None:
+def _pixels(
+    processor: Any, width: int, height: int, frames: int, output: str
+) -> dict[str, Any] | None:
     video = np.stack(moving_pattern(width, height, frames))
     try:
         found = processor(videos=[video], return_tensors="pt", input_data_format="channels_last")
     except (ValueError, ZeroDivisionError, RuntimeError) as error:
         sys.stderr.write(f"{width} × {height} × {frames}: the reference refuses: {error}\n")
         return None
-    pixels = np.asarray(found["pixel_values_videos"])
+    pixels = np.asarray(found[output])
     exact = pixels.astype(np.uint8)
     if not (exact == pixels).all():
         raise SystemExit(f"{width} × {height} × {frames}: the reference's pixels are no uint8")

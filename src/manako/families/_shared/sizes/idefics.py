@@ -46,14 +46,14 @@ def idefics3_tiles(
 ) -> tuple[tuple[int, int], Grid]:
     """(width, height) in pixels after the first resize, and (columns, rows) of tiles, onto which
     that is resized again. Raises `ImageError` where a side of it would be nothing."""
-    size = _below(*_longest_side(width, height, longest), IDEFICS3_LONGEST)
+    size = _below(*longest_side(width, height, longest), IDEFICS3_LONGEST)
     columns, rows = _tiles(*size, tile) if split else (1, 1)
     if not columns * rows:
         raise refused(width, height, f"is too narrow for tiles of {tile} pixels")
     return size, (columns, rows)
 
 
-def _longest_side(width: int, height: int, longest: int) -> tuple[int, int]:
+def longest_side(width: int, height: int, longest: int) -> tuple[int, int]:
     """The other side keeps the shape and becomes even."""
     ratio = width / height
     if width >= height:
