@@ -69,6 +69,7 @@ def same_as_generate(folder: Path, family: Family, prompts: Sequence[list[Any]])
         inputs = inputs_of(folder, family, [example])
         for name in ("segments", "position_ids", "logits_to_keep", "use_cache"):
             inputs.pop(name)
+        inputs.pop("frames_per_video", None)  # ours; transformers takes one video without it
         answer = reference.generate(**inputs, do_sample=False, max_new_tokens=8)[
             0, example.tokens :
         ]

@@ -13,7 +13,7 @@ from transformers.models.phi4_multimodal.modeling_phi4_multimodal import (
     Phi4MultimodalRotaryEmbedding,
 )
 
-from manako.nn.patches import look_both_ways, multiply_patches, turn_apart
+from manako.nn.patches import look_both_ways, multiply_patches, tell_clips_apart, turn_apart
 
 
 def test_outputs_and_gradients_equal_the_convolution() -> None:
@@ -99,3 +99,38 @@ def test_other_rotary_embeddings_are_left_alone() -> None:
     module = nn.Linear(1, 1)
     module.rope_type = "default"  # type: ignore[assignment]
     assert turn_apart(nn.ModuleList([module])) == 0
+
+
+class Clips(nn.Module):
+    """What `tell_clips_apart` looks for: two vectors a frame, and one that ends all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_newline = nn.Parameter(torch.full((3,), -1.0))
+
+    def apply_pooling(self, vectors: torch.Tensor) -> torch.Tensor:
+        return vectors
+
+    def get_video_features(self, pixels: torch.Tensor) -> Any:
+        seen = pixels[0].repeat_interleave(2)[:, None].expand(-1, 3)
+        return SimpleNamespace(pooler_output=torch.cat([seen, self.image_newline[None]])[None])
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.get_video_features(pixels).pooler_output
+        return found[0, :, 0]
+
+
+def test_each_clip_has_its_own_end() -> None:
+    model = nn.Sequential(Clips())
+    pixels = torch.tensor([[1.0, 2.0, 3.0]])
+    before = model[0](pixels)
+    assert tell_clips_apart(model) == 1
+    assert model[0](pixels).equal(before)
+    assert model[0](pixels, frames_per_video=torch.tensor([3])).equal(before)
+    found = model[0](pixels, frames_per_video=torch.tensor([1, 2]))
+    assert found.tolist() == [1, 1, -1, 2, 2, 3, 3, -1]
+    found.sum().backward()
+    assert model[0].image_newline.grad.tolist() == [2, 0, 0]
+    assert "get_video_features" not in vars(model[0])
+    assert list(model.state_dict()) == ["0.image_newline"]
+    assert tell_clips_apart(nn.Sequential(nn.Linear(1, 1))) == 0

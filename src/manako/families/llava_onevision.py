@@ -1,4 +1,5 @@
-"""LLaVA-OneVision: SigLIP, a two-layer projector and Qwen2; one picture in tiles, several as one each.
+"""LLaVA-OneVision: SigLIP, a two-layer projector and Qwen2; one picture in tiles, several as one each,
+frames of videos as one each with a quarter of the tokens.
 
 Facts of the architecture: transformers 5.24, `models/llava_onevision/` (Apache-2.0); paper arXiv
 2408.03326. What it shares with LLaVA-NeXT stands in `_shared/sheets.py`.
@@ -8,10 +9,10 @@ Facts of the architecture: transformers 5.24, `models/llava_onevision/` (Apache-
   alone; `apply_chat_template` gives it a list per conversation, and that is the rule here.
 - `image_newline`, the end of a row, is a parameter outside the three modules: it belongs to the
   projector.
+- The template writes the pictures of a turn, then its videos, then its texts. Whether a picture is
+  alone is asked of pictures: a video beside it does not count.
 - The template writes an answer of history otherwise than it asks for one: `assistant \\n` instead
   of `assistant\\n`. The last answer is trained as it is asked for.
-
-Video is not in this version.
 """
 
 from __future__ import annotations
@@ -28,15 +29,20 @@ RULE_PREFIX = "anyres_max_"
 
 def open_folder(folder: Path) -> Processor:
     """Open a checkpoint folder. Raises `CheckpointError` where its files are missing or disagree."""
-    from manako.families._shared import sheets
+    from manako.families._shared import onevision, sheets
     from manako.families._shared.checkpoint_files import read_config, read_image_settings
     from manako.families._shared.opening import open_chat
 
     config = read_config(folder)
     image_config = read_image_settings(folder)
     sheets.check_strategy(folder, config, "full")
-    return sheets.SheetProcessor(
-        **open_chat(folder, FAMILY, image_token_id=sheets.image_token_id(config)),
+    opened = onevision.OneVisionProcessor(
+        **open_chat(
+            folder,
+            FAMILY,
+            image_token_id=sheets.image_token_id(config),
+            video_token_id=onevision.video_token_id(config),
+        ),
         pixel_rule=sheets.bicubic_rule(folder, image_config),
         settings=sheets.read_sheets(
             folder,
@@ -46,6 +52,8 @@ def open_folder(folder: Path) -> Processor:
             several_whole=True,
         ),
     )
+    onevision.check_video_settings(folder, image_config)
+    return opened
 
 
 def _max_tiles(folder: Path, rule: str) -> int:
@@ -93,6 +101,7 @@ FAMILY = Family(
     },
     attention="causal",
     required_inputs=("pixel_values", "image_sizes", "batch_num_images"),
+    required_video_inputs=("pixel_values_videos", "frames_per_video"),
     image_tokens=image_tokens,
     open=open_folder,
     make_tiny=make_tiny,
@@ -100,7 +109,8 @@ FAMILY = Family(
         template="reconstructed: chat_template of llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
         tokenizer="reconstructed: byte-level BPE with Qwen2's pre-tokenizer and control tokens, "
         "<image> and <video>",
-        processor="reconstructed: preprocessor_config.json and processor_config.json of "
-        "llava-onevision-qwen2-0.5b-ov-hf; tiles of 28 pixels instead of 384",
+        processor="reconstructed: preprocessor_config.json, video_preprocessor_config.json and "
+        "processor_config.json of llava-onevision-qwen2-0.5b-ov-hf; tiles of 28 pixels instead of "
+        "384",
     ),
 )

@@ -55,7 +55,7 @@ def load_model(
     Raises `CheckpointError` when the folder is none, when its weights are missing or corrupt, or
     when they and config.json name different tensors; the tensors are listed.
     """
-    from manako.nn.patches import look_both_ways
+    from manako.nn.patches import look_both_ways, tell_clips_apart
 
     check_weight_files(folder)
     model_class = _model_class(family)
@@ -72,6 +72,7 @@ def load_model(
         )
     _check_loading(folder, found)
     look_both_ways(model, family)
+    tell_clips_apart(model)
     return model.to(device)  # type: ignore[no-any-return]
 
 

@@ -7,6 +7,8 @@ numbers up to the order of additions.
 Pictures of unequally many crops come in an array that is filled up; the filler is left out of the
 tower, whose results for it nobody reads.
 
+Videos of unequally many frames come one after another, with their numbers of frames.
+
 Two are corrections. A vision tower looks both ways, also where its class says otherwise: that of
 Phi-4-multimodal (transformers 5.24) calls itself causal, so that SDPA hides the right and lower
 half of a picture from its patches, unless some crop of the batch has padding. And LongRoPE chooses
@@ -158,3 +160,51 @@ class _WithoutFiller:
             )
         finally:
             del embedding.get_img_features
+
+
+def tell_clips_apart(model: nn.Module) -> int:
+    """Let models that end a video with a learned vector take videos of unequally many frames;
+    returns how many there are. LLaVA-OneVision's own forward wants equally many."""
+    found = [
+        module
+        for module in model.modules()
+        if hasattr(module, "get_video_features")
+        and hasattr(module, "apply_pooling")
+        and hasattr(module, "image_newline")
+    ]
+    for module in found:
+        module.forward = _ClipsApart(module)
+    return len(found)
+
+
+class _ClipsApart:
+    """Stands in for the forward of one model; `frames_per_video` [clips] is of pixels [1, F, C, s,
+    s], all clips one after another. Without it, everything is as it was."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, *inputs: Any, frames_per_video: Tensor | None = None, **others: Any) -> Any:
+        model = self._model
+        if frames_per_video is None:
+            return type(model).forward(model, *inputs, **others)
+        counts = frames_per_video.tolist()
+
+        def of_clips(*pixels: Tensor, **how: Any) -> Any:
+            found = type(model).get_video_features(model, *pixels, **how)
+            found.pooler_output = _ended_apart(found.pooler_output, counts)
+            return found
+
+        model.get_video_features = of_clips
+        try:
+            return type(model).forward(model, *inputs, **others)
+        finally:
+            del model.get_video_features
+
+
+def _ended_apart(vectors: Tensor, frames: list[int]) -> Tensor:
+    """[1, F·n + 1, D], of which the last vector ends a video → [1, F·n + clips, D]."""
+    seen, end = vectors[0, :-1], vectors[0, -1:]
+    each = len(seen) // sum(frames)
+    clips = torch.split(seen, [count * each for count in frames])
+    return torch.cat([torch.cat([clip, end]) for clip in clips])[None]

@@ -21,6 +21,7 @@ from manako.families._shared.checkpoint_files import (
     sha256_of,
 )
 from manako.families._shared.layout import Layout, LayoutMaker
+from manako.families._shared.media import in_written_order
 from manako.families._shared.text_tokenizer import TextTokenizer
 
 
@@ -293,7 +294,7 @@ class ChatProcessor:
                 next(pictures)
                 if isinstance(medium, Image)
                 else self.video_cost([frame.size for frame in medium.frames], medium.times)
-                for medium in conversation.media
+                for medium in in_written_order(conversation, self.maker)
             ]
         except ImageError as error:
             if not conversation.id:
@@ -334,7 +335,8 @@ class ChatProcessor:
         places = iter(layout.image_places)
         place = 0
         spans = self._span_tokens(layout, costs)
-        for medium, cost, tokens in zip(conversation.media, costs, spans, strict=True):
+        media = in_written_order(conversation, self.maker)
+        for medium, cost, tokens in zip(media, costs, spans, strict=True):
             starts = []
             for run in self._runs(cost):
                 mark = next(places)

@@ -171,6 +171,10 @@ class TinyLlava:
             "rescale_factor": 1 / 255,
         }
 
+    def video_preprocessor_config(self) -> dict[str, Any]:
+        """Empty where none is published."""
+        return {}
+
     def processor_config(self) -> dict[str, Any]:
         return {"image_token": "<image>", "processor_class": self.processor}
 
@@ -240,6 +244,16 @@ class TinyOneVision(TinyLlava):
             "image_mean": list(HALVES),
             "image_std": list(HALVES),
             "size": {"height": self.tile, "width": self.tile},
+        }
+
+    def video_preprocessor_config(self) -> dict[str, Any]:
+        return {
+            **TinyLlava.preprocessor_config(self),
+            "do_sample_frames": False,
+            "image_mean": list(HALVES),
+            "image_std": list(HALVES),
+            "size": {"height": self.tile, "width": self.tile},
+            "video_processor_type": "LlavaOnevisionVideoProcessor",
         }
 
     def processor_config(self) -> dict[str, Any]:
@@ -399,6 +413,8 @@ def write_checkpoint(folder: Path, tiny: TinyLlava) -> None:
         "preprocessor_config.json": tiny.preprocessor_config(),
         "processor_config.json": tiny.processor_config(),
     }
+    if video_settings := tiny.video_preprocessor_config():
+        files["video_preprocessor_config.json"] = video_settings
     write_tiny(
         folder,
         model_class=tiny.model_class,
