@@ -68,8 +68,7 @@ def _is_open(processor: Any, example: Example, end: int, *, is_last: bool) -> bo
 
 def _runs(example: Example) -> Iterator[tuple[int, int]]:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], example.trained.astype(np.int8), [0]])))
-    for start, end in edges.reshape(-1, 2).tolist():
-        yield start, end
+    yield from map(tuple, edges.reshape(-1, 2).tolist())
 
 
 LAW = Law(number=3, title="trained: words and end of turn, nothing else", check=_check)
