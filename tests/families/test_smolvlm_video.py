@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy as copies
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,7 +143,7 @@ def test_a_prompt_is_what_the_reference_s_template_and_processor_make(
     source = processing_smolvlm.DEFAULT_CHAT_TEMPLATE
     if is_told:
         write_json(copied / "chat_template.json", {"chat_template": source})
-    processor = pickle.loads(pickle.dumps(opened(copied)))  # noqa: S301 (what a worker gets)
+    processor = copies.deepcopy(opened(copied))  # as a worker gets it
     assert (processor.maker.renderer.video_text is None) == is_told
     video = films()[1]
     conversation = Conversation.of([video, "a", picture(56, 56), "何?"])
