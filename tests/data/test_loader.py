@@ -225,7 +225,7 @@ def test_a_set_whose_every_row_is_refused_is_said_at_once(max_steps: int) -> Non
         pytest.raises(RowError, match=r"no picture") as found,
     ):
         loader.check_first()
-    assert ("16 rows looked at" if max_steps else "all 500 rows looked at") in str(found.value)
+    assert ("16 rows looked at" if max_steps else "all of its 500 rows") in str(found.value)
 
 
 def test_a_check_that_passes_changes_nothing() -> None:

@@ -58,7 +58,7 @@ class Place:
     cursors: per source (epoch, position) of the next row.
     returned: per source, rows that come before the cursor: drawn once, then given back.
     open: rows of the pack that stayed open.
-    refused: per source, how many rows in a row `measure` has refused.
+    refused: per source, how many rows of the epoch it is in `measure` has refused.
     """
 
     window: int = 0
@@ -210,14 +210,16 @@ class Schedule:
         )
         for _ in range(count):
             source = largest_deficit(weights, hand.spent)
+            is_again = bool(hand.returned[source])
+            if not is_again and hand.cursors[source][1] == 0:
+                hand.refused[source] = 0
             row = self._next_row(hand, source)
             tokens, trained = lengths(source, row)
             drawn = Drawn(source, row, tokens)
             hand.drawn.append(drawn)
             hand.spent[source] += 1 if self.weight_in == "rows" else trained
-            hand.refused[source] = hand.refused[source] + 1 if drawn.failed else 0
-            # One good row of N may have N − 1 others before it in one epoch and after it in the last.
-            if hand.refused[source] > 2 * (self.orders[source].rows - 1):
+            hand.refused[source] += drawn.failed and not is_again
+            if hand.refused[source] >= self.orders[source].rows:
                 raise self._all_refused(source, lengths.why(source, row))
         return hand
 

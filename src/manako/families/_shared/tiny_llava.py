@@ -7,6 +7,7 @@ Those of llava-hf have the same files: config.json with a part for vision and on
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ MISTRAL_TEMPLATE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyLlava:
+class TinyLlava(ABC):
     """Sizes and settings of a tiny model; a subclass names the architecture.
 
     tile: side in pixels of what the vision tower sees.
@@ -117,9 +118,9 @@ class TinyLlava:
     def chat_template(self) -> str:
         return self.template
 
+    @abstractmethod
     def make_tokenizer(self) -> Tokenizer:
         """A tokenizer of the published kind."""
-        raise NotImplementedError
 
     def config(self, tokenizer: Tokenizer) -> dict[str, Any]:
         """config.json; subclasses add what is theirs."""
