@@ -22,7 +22,6 @@ SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_model.safetensors"
-CONFIG = "config.json"
 SNAPSHOT = re.compile(
     r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})"
 )
@@ -45,8 +44,7 @@ def fetch_model(
     """
     hub = hub or open_hub()
     repo = _known(hub, repo_id, revision) or resolve(repo_id, revision, hub=hub)
-    small = [path for path in repo.files if "/" not in path]
-    folder = fetch(repo, SMALL) if small else cache.snapshot_of(repo)
+    folder = fetch(repo, SMALL)
     check(folder)
     return fetch(repo, _weights(repo, folder), progress=progress)
 
