@@ -205,8 +205,9 @@ class ChatProcessor:
         """Lengths of `encode(conversation)` from text and image headers alone."""
         costs = self._costs(conversation)
         layout = self.maker.training(conversation, self.join_texts(conversation, costs))
-        ids = len(layout.ids) + sum(len(run) - 1 for cost in costs for run in self._runs(cost))
-        image_tokens = sum(self._span_tokens(layout, costs))
+        runs = [self._runs(cost) for cost in costs]
+        ids = len(layout.ids) + sum(len(run) - 1 for each in runs for run in each)
+        image_tokens = sum(_span_tokens(layout, runs))
         return Lengths(
             text_tokens=ids - image_tokens,
             image_tokens=image_tokens,
@@ -315,17 +316,6 @@ class ChatProcessor:
     def _runs(self, cost: ImageCost) -> list[list[int]]:
         return self.video_runs(cost) if cost.times else self.image_runs(cost)
 
-    def _span_tokens(self, layout: Layout, costs: Sequence[ImageCost]) -> list[int]:
-        """Tokens of each picture's span: its runs and what stands between them."""
-        found, first = [], 0
-        for cost in costs:
-            runs = self._runs(cost)
-            places = layout.image_places[first : first + len(runs)]
-            between = places[-1] - places[0] - (len(runs) - 1)
-            found.append(between + sum(map(len, runs)))
-            first += len(runs)
-        return found
-
     def _example(
         self, conversation: Conversation, costs: Sequence[ImageCost], layout: Layout
     ) -> Example:
@@ -334,11 +324,12 @@ class ChatProcessor:
         images = []
         places = iter(layout.image_places)
         place = 0
-        spans = self._span_tokens(layout, costs)
+        runs = [self._runs(cost) for cost in costs]
+        spans = _span_tokens(layout, runs)
         media = in_written_order(conversation, self.maker)
-        for medium, cost, tokens in zip(media, costs, spans, strict=True):
+        for medium, cost, own, tokens in zip(media, costs, runs, spans, strict=True):
             starts = []
-            for run in self._runs(cost):
+            for run in own:
                 mark = next(places)
                 ids += layout.ids[place:mark]
                 trained += layout.trained[place:mark]
@@ -375,3 +366,14 @@ class ChatProcessor:
             return self.prepare(decode_rgb(medium.data, name=medium.path), cost)
         frames = [decode_rgb(frame.data, name=frame.path) for frame in medium.frames]
         return self.prepare_video(frames, cost)
+
+
+def _span_tokens(layout: Layout, runs: Sequence[Sequence[Sequence[int]]]) -> list[int]:
+    """Tokens of each picture's or video's span: its runs and what stands between them."""
+    found, first = [], 0
+    for each in runs:
+        places = layout.image_places[first : first + len(each)]
+        between = places[-1] - places[0] - (len(each) - 1)
+        found.append(between + sum(map(len, each)))
+        first += len(each)
+    return found
