@@ -53,7 +53,7 @@ def _section(family: Family) -> str:
     sources = family.tiny_sources
     rows = [
         ["opens `model_type`", ", ".join(f"`{name}`" for name in family.model_types)],
-        ["weights held by", f"`transformers.{family.model_class}`"],
+        ["weights held by", f"`{family.model_module}.{family.model_class}`"],
         ["parts", ", ".join(part for part in PARTS if part in family.parts)],
         ["adapters on", ", ".join(part for part in PARTS if part in family.adapter_targets)],
         ["attention", f"`{family.attention}`"],

@@ -77,16 +77,14 @@ def make_checkpoint(folder: Path, options: argparse.Namespace) -> Path:
 
 def _write_random(folder: Path, fields: dict[str, Any], device: str) -> None:
     """Put a model of these dimensions in place of the tiny one, in bfloat16."""
-    import transformers
-
     from manako.core.family import family_of
     from manako.core.files import read_json, write_json
-    from manako.nn.checkpoint import save_model
+    from manako.nn.checkpoint import model_class, save_model
 
     family, config = family_of(folder), read_json(folder / "config.json")
     vision = {**config["vision_config"], **fields.pop("vision_config")}
     config = {**config, **fields, "vision_config": vision, "torch_dtype": "bfloat16"}
-    kind = getattr(transformers, family.model_class)
+    kind = model_class(family)
     torch.manual_seed(0)
     with torch.device(device):
         model = kind(kind.config_class(**config)).to(torch.bfloat16)

@@ -56,13 +56,12 @@ def gap_of_packing(folder: Path, family: Family, rows: Sequence[Conversation]) -
 
 def same_as_generate(folder: Path, family: Family, prompts: Sequence[list[Any]]) -> None:
     """Greedy answers, together and alone, are those of transformers' own `generate`."""
-    import transformers
-
     from manako.infer.open import open_model
+    from manako.nn.checkpoint import model_class
 
     ours = open_model(folder)
     together = ours.generate_batch(list(prompts), max_new_tokens=8)
-    reference = getattr(transformers, family.model_class).from_pretrained(folder).eval()
+    reference = model_class(family).from_pretrained(folder).eval()
     for prompt, reply in zip(prompts, together, strict=True):
         alone = ours.generate_content(prompt, max_new_tokens=8)
         example = ours.processor.encode_prompt(Conversation.of(prompt))

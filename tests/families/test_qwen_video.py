@@ -115,13 +115,12 @@ def test_packed_equals_one_by_one(tiny: dict[str, Path], name: str) -> None:
 def test_greedy_tokens_are_those_of_transformers(tiny: dict[str, Path], name: str) -> None:
     """A short film: after one whose last moment lies beyond its longer side and the question,
     transformers' `generate` goes on elsewhere than its own forward pass; ours goes on as that."""
-    import transformers
-
     from manako.infer.open import open_model
+    from manako.nn.checkpoint import model_class
 
     model = open_model(tiny[name])
     prompts: list[Any] = [[films()[0], "何が起きますか"], ["a", picture(56, 56), films()[2], "b"]]
-    kind: Any = getattr(transformers, families().items[name].model_class)
+    kind: Any = model_class(families().items[name])
     reference = kind.from_pretrained(tiny[name]).eval()
     together = model.generate_batch([*prompts, ["hello"]], max_new_tokens=6)
     for prompt, reply in zip(prompts, together, strict=False):

@@ -151,19 +151,23 @@ class Family:
 
     parts: parameter-name prefixes of each part; the longest prefix that matches decides.
     adapter_targets: per part, a regular expression that matches whole names of linear modules.
-    model_class: `transformers` class that holds the weights.
+    model_class: class that holds the weights, in the module `model_module`: of `transformers`, or
+        of `manako.nn` where that has none. Importing the module registers its classes with the
+        Auto classes, and what the published weights are called with `transformers`' own
+        conversions: it reads and writes the published names itself.
     vision_block: `plain` has LayerNorm and a two-layer MLP, `gated` RMSNorm and a gated MLP.
     required_inputs: keys of `model_inputs` without which the model fails, or goes wrong silently,
         where there are pictures; required_video_inputs: where there are videos. Empty: none taken.
     image_tokens: (width, height, the processor's `settings`) → tokens of a picture.
     make_tiny: writes a tiny random checkpoint with the published file layout into a folder.
-    to_native / from_native: weight maps between published and model tensors; None where
-        `transformers` reads the published names itself.
+    part_folders: folders that hold the parts of a checkpoint, each with a config.json and weights
+        of its own, that of the language part first, which has the text files too. A checkpoint that
+        lacks them is flat, as those of most families are.
     not_applicable: law number → reason why it cannot apply to this family.
     never_trained: prefixes of parameters that stand in a part and that no recipe trains: branches
         for inputs that Manako does not give (sound).
-    accepts: whether a config.json of one of `model_types` is of this family; needed where several
-        architectures share a model_type.
+    refusal: why a config.json of one of `model_types` is not of this family, and nothing where it
+        is; needed where several architectures share a model_type.
     """
 
     name: str
@@ -180,11 +184,11 @@ class Family:
     vision_block: VisionBlock = "plain"
     takes_images: bool = True
     required_video_inputs: tuple[str, ...] = ()
-    to_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    from_native: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    model_module: str = "transformers"
+    part_folders: tuple[str, ...] = ()
     not_applicable: Mapping[int, str] = field(default_factory=dict)
     never_trained: tuple[str, ...] = ()
-    accepts: Callable[[Mapping[str, Any]], bool] = lambda config: True
+    refusal: Callable[[Mapping[str, Any]], str] = lambda config: ""
 
     @property
     def takes_videos(self) -> bool:
@@ -200,6 +204,38 @@ class Family:
         if best[0] < 0:
             raise CheckpointError(f"parameter {name} belongs to no part of family {self.name}")
         return best[1]
+
+    def has_part_folders(self, folder: Path) -> bool:
+        """Whether the parts of this checkpoint lie in folders of their own."""
+        return any((folder / name).is_dir() for name in self.part_folders)
+
+    def text_folder(self, folder: Path) -> Path:
+        """Where a checkpoint keeps tokenizer, template and generation_config.json."""
+        return folder / self.part_folders[0] if self.has_part_folders(folder) else folder
+
+    def read_config(self, folder: Path) -> dict[str, Any]:
+        """config.json; that of each part folder `NAME` stands in it as `NAME_cfg`.
+
+        Raises `CheckpointError` where some part folders are there and others are not.
+        """
+        config = _read_config(folder)
+        if not self.has_part_folders(folder):
+            return config
+        missing = [
+            name for name in self.part_folders if not (folder / name / "config.json").is_file()
+        ]
+        if missing:
+            there = [name for name in self.part_folders if name not in missing]
+            raise CheckpointError(
+                f"{folder} has its parts in folders, and {', '.join(f'{n}/' for n in missing)} is "
+                f"missing or has no config.json (there is {', '.join(f'{n}/' for n in there)})",
+                next_step="copy all of them from the same revision of the model: "
+                + ", ".join(f"{name}/" for name in self.part_folders),
+            )
+        return {
+            **config,
+            **{f"{name}_cfg": _read_config(folder / name) for name in self.part_folders},
+        }
 
     def is_trainable(self, name: str) -> bool:
         """Whether a recipe may train the parameter of this name."""
@@ -220,24 +256,18 @@ def family_of(folder: Path) -> Family:
 
     Raises `CheckpointError` when the folder is no checkpoint or no family knows its model_type.
     """
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise CheckpointError(
-            f"{folder} is no checkpoint: it has no config.json",
-            next_step="give the folder that holds config.json, tokenizer.json and *.safetensors",
-        )
-    config = read_json(config_file)
+    config, config_file = _read_config(folder), folder / "config.json"
     model_type = config.get("model_type", "")
     found = families()
     named = [family for family in found.items.values() if model_type in family.model_types]
+    reasons = {family.name: family.refusal(config) for family in named}
     for family in named:
-        if family.accepts(config):
+        if not reasons[family.name]:
             return family  # type: ignore[no-any-return]
     if named:
+        said = "; ".join(f"it is no {name}: {why}" for name, why in reasons.items())
         raise CheckpointError(
-            f"{config_file}: model_type {model_type!r} is that of "
-            f"{', '.join(family.name for family in named)}, but its parts are of another kind: "
-            f"{_kinds(config)}",
+            f"{config_file}: model_type {model_type!r} is that of {', '.join(reasons)}, but {said}",
             next_step="choose a checkpoint whose vision and language parts this version knows",
         )
     known = sorted(kind for family in found.items.values() for kind in family.model_types)
@@ -249,11 +279,13 @@ def family_of(folder: Path) -> Family:
     )
 
 
-def _kinds(config: Mapping[str, Any]) -> str:
-    """The model types of a config's parts."""
-    kinds = {
-        name: value.get("model_type", "not named")
-        for name, value in config.items()
-        if name.endswith("_config") and isinstance(value, dict)
-    }
-    return ", ".join(f"{name} {kind}" for name, kind in kinds.items()) or "none are named"
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} is no checkpoint: it has no config.json",
+            next_step="give the folder that holds config.json, tokenizer.json and *.safetensors",
+        )
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / 'config.json'} holds no JSON object")
+    return config

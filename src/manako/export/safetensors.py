@@ -67,7 +67,7 @@ def export(
     _check_target(out, dtype)
     say("opening the model")
     model = open_model(source, device="cpu", dtype="float32")
-    dtype = dtype or checkpoint_dtype(model.folder)
+    dtype = dtype or checkpoint_dtype(model.folder, model.family)
     probes = default_probes(model.family) if probes is None else list(probes)
     merged = _merge(model, probes, say)
     with atomic_folder(out) as partial:

@@ -50,13 +50,16 @@ def image_tokens(width: int, height: int, settings: Any) -> int:
     return tokens
 
 
-def has_clip_tower(config: Mapping[str, Any]) -> bool:
+def refusal(config: Mapping[str, Any]) -> str:
     """Tells LLaVA 1.5 from other models of its type. A config that names no vision tower has
     CLIP's, as transformers reads it."""
     vision = config.get("vision_config")
     if not isinstance(vision, Mapping):
-        return False
-    return bool(vision.get("model_type", "clip_vision_model") == "clip_vision_model")
+        return "it describes no vision tower"
+    kind = vision.get("model_type", "clip_vision_model")
+    if kind == "clip_vision_model":
+        return ""
+    return f"its vision tower is {kind}, expected clip_vision_model"
 
 
 def make_tiny(folder: Path, seed: int = 0, **changes: Any) -> None:
@@ -97,5 +100,5 @@ FAMILY = Family(
         processor="reconstructed: preprocessor_config.json and processor_config.json of "
         "llava-1.5-7b-hf; squares of 28 pixels instead of 336",
     ),
-    accepts=has_clip_tower,
+    refusal=refusal,
 )

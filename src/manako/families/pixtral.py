@@ -71,10 +71,11 @@ def image_tokens(width: int, height: int, settings: Any) -> int:
     return pixtral(width, height, cell=settings.patch, longest=settings.longest)
 
 
-def has_pixtral_tower(config: Mapping[str, Any]) -> bool:
+def refusal(config: Mapping[str, Any]) -> str:
     """Tells Pixtral from the LLaVA models, whose model type it has."""
     vision = config.get("vision_config")
-    return isinstance(vision, Mapping) and vision.get("model_type") == "pixtral"
+    kind = vision.get("model_type", "not named") if isinstance(vision, Mapping) else "not described"
+    return "" if kind == "pixtral" else f"its vision tower is {kind}, expected pixtral"
 
 
 def make_tiny(
@@ -209,7 +210,7 @@ FAMILY = Family(
     name="pixtral",
     model_types=("llava",),
     model_class="LlavaForConditionalGeneration",
-    accepts=has_pixtral_tower,
+    refusal=refusal,
     parts={
         "vision": ("model.vision_tower",),
         "projector": ("model.multi_modal_projector",),

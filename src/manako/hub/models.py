@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from manako.core.errors import CheckpointError
@@ -32,21 +32,23 @@ def fetch_model(
     revision: str | None = None,
     *,
     hub: Hub | None = None,
-    check: Callable[[Path], object] = lambda folder: None,
+    check: Callable[[Path], Sequence[str]] = lambda folder: (),
     progress: Progress | None = None,
 ) -> Path:
     """The folder in the cache that holds a model, or an adapter, whole and checked.
 
     A commit whose files all lie in the cache is not asked for again. check: is handed the folder
-    when its small files are there, and may refuse it before weights are fetched. Raises
-    `CheckpointError` where the repository has no weights that could be read, and what `resolve`
-    and `fetch` raise.
+    when its small files are there, and may refuse it before weights are fetched; it says which
+    folders a model of this kind may keep its parts in. Raises `CheckpointError` where the
+    repository has no weights that could be read, and what `resolve` and `fetch` raise.
     """
     hub = hub or open_hub()
-    repo = _known(hub, repo_id, revision) or resolve(repo_id, revision, hub=hub)
+    repo = _known(hub, repo_id, revision, check) or resolve(repo_id, revision, hub=hub)
     folder = fetch(repo, SMALL)
-    check(folder)
-    return fetch(repo, _weights(repo, folder), progress=progress)
+    parts = _parts(repo, check(folder))
+    if parts:
+        fetch(repo, [path for part in parts for path in _small_files(repo, part)])
+    return fetch(repo, _weights(repo, folder, parts), progress=progress)
 
 
 def origin_of(folder: str | Path) -> tuple[str, str] | None:
@@ -55,7 +57,9 @@ def origin_of(folder: str | Path) -> tuple[str, str] | None:
     return (f"{found['owner']}/{found['name']}", found["commit"]) if found else None
 
 
-def _known(hub: Hub, repo_id: str, revision: str | None) -> Repo | None:
+def _known(
+    hub: Hub, repo_id: str, revision: str | None, check: Callable[[Path], Sequence[str]]
+) -> Repo | None:
     """A commit as the cache knows it, where each file that a model needs is there already."""
     if revision is None or not COMMIT.fullmatch(revision):
         return None
@@ -63,21 +67,52 @@ def _known(hub: Hub, repo_id: str, revision: str | None) -> Repo | None:
         return None
     repo = resolve_cached(hub, repo_id, revision, "model")
     snapshot = cache.snapshot_of(repo)
-    needed = [path for path in repo.files if "/" not in path and path.endswith(".json")]
-    if not all((snapshot / path).is_file() for path in needed):
+
+    def are_there(names: Iterable[str]) -> bool:
+        return all((snapshot / name).is_file() for name in names)
+
+    if not are_there(path for path in _small_files(repo, "") if path.endswith(".json")):
         return None
-    return repo if all((snapshot / name).is_file() for name in _weights(repo, snapshot)) else None
+    parts = _parts(repo, check(snapshot))
+    if not are_there(path for part in parts for path in _small_files(repo, part)):
+        return None
+    return repo if are_there(_weights(repo, snapshot, parts)) else None
 
 
-def _weights(repo: Repo, folder: Path) -> Sequence[str]:
+def _parts(repo: Repo, folders: Sequence[str]) -> Sequence[str]:
+    """Those of `folders` that hold the model's parts; none where the repository is flat."""
+    if any(name in repo.files for name in (INDEX, WEIGHTS, ADAPTER)):
+        return ()
+    has_any = any(path.split("/")[0] in folders for path in repo.files)
+    return folders if has_any else ()
+
+
+def _small_files(repo: Repo, part: str) -> list[str]:
+    """Configuration, tokenizer and template in one folder of the repository."""
+    inside = [PurePosixPath(path) for path in repo.files]
+    return [
+        str(path)
+        for path in inside
+        if str(path.parent) == (part or ".") and any(path.match(kind) for kind in SMALL)
+    ]
+
+
+def _weights(repo: Repo, folder: Path, parts: Sequence[str]) -> list[str]:
     """Names of the files that hold the weights."""
-    if INDEX in repo.files:
-        return sorted(set(_index(folder / INDEX).values()))
-    for name in (WEIGHTS, ADAPTER):
-        if name in repo.files:
-            return [name]
+    places = [f"{part}/" for part in parts] or [""]
+    return [name for place in places for name in _weights_at(repo, folder, place)]
+
+
+def _weights_at(repo: Repo, folder: Path, place: str) -> list[str]:
+    if place + INDEX in repo.files:
+        return [place + name for name in sorted(set(_index(folder / (place + INDEX)).values()))]
+    for name in (WEIGHTS,) if place else (WEIGHTS, ADAPTER):
+        if place + name in repo.files:
+            return [place + name]
+    where = f"; of its parts, {place} has none" if place else ""
     raise CheckpointError(
-        f"{repo.page} at {repo.commit[:12]} has no {WEIGHTS} and no {INDEX}; {_instead(repo)}",
+        f"{repo.page} at {repo.commit[:12]} has no {WEIGHTS} and no {INDEX}"
+        f"{where or '; ' + _instead(repo)}",
         next_step=f"look for a revision with safetensors: {repo.hub.endpoint}/{repo.page}",
     )
 

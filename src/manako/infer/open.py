@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Model", "open_model"]
 
 DTYPES = ("float32", "bfloat16", "float16")
+DTYPE_FIELDS = ("dtype", "torch_dtype", "model_dtype")
+TEXT_CONFIGS = ("text_config", "language_config", "llm_cfg")
 GENERATION = "generation_config.json"
 TRAINER = "trainer.json"
 """Beside the adapter of a run: where the run was, and its recipe as resolved."""
@@ -75,9 +77,9 @@ def open_model(
     """
     named = find_model(source, revision=revision, adapter=adapter, progress=progress)
     family = family_of(named.folder)
-    penalty = _repetition_penalty(named.folder)
+    penalty = _repetition_penalty(family.text_folder(named.folder))
     where = _device(device)
-    network = _load(named.folder, family, _dtype(dtype, where, named.folder), where)
+    network = _load(named.folder, family, _dtype(dtype, where, named.folder, family), where)
     if named.adapter is not None:
         put_adapter(network, named.adapter, named.folder)
     network.train(False)
@@ -145,19 +147,20 @@ def _device(asked: str | None) -> str:
     return asked
 
 
-def _dtype(asked: str | None, device: str, folder: Path) -> str:
+def _dtype(asked: str | None, device: str, folder: Path, family: Family) -> str:
     if asked is not None:
         if asked not in DTYPES:
             raise InputError(f"dtype {asked!r} is not one of {', '.join(DTYPES)}")
         return asked
-    return checkpoint_dtype(folder) if device.startswith("cuda") else "float32"
+    return checkpoint_dtype(folder, family) if device.startswith("cuda") else "float32"
 
 
-def checkpoint_dtype(folder: Path) -> str:
+def checkpoint_dtype(folder: Path, family: Family) -> str:
     """The dtype that a checkpoint's config.json names; float32 where it names none."""
-    config = read_json(folder / CONFIG)
-    text = config.get("text_config") or {}
-    named = [c.get(key) for c in (config, text) for key in ("dtype", "torch_dtype")]
+    config = family.read_config(folder)
+    inner = (config.get(name) for name in TEXT_CONFIGS)
+    texts = [config, *(text for text in inner if isinstance(text, dict))]
+    named = [str(c.get(key)).removeprefix("torch.") for c in texts for key in DTYPE_FIELDS]
     return next((dtype for dtype in named if dtype in DTYPES), "float32")
 
 

@@ -4,6 +4,7 @@ Manako."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -171,9 +172,8 @@ def _fetched(repo_id: str, revision: str | None, progress: Progress | None) -> P
     """The model of the Hub as a folder; one that no family knows is refused before its weights."""
     from manako.core.family import family_of
 
-    def check(folder: Path) -> None:
-        if not _is_adapter(folder):
-            family_of(folder)
+    def check(folder: Path) -> Sequence[str]:
+        return () if _is_adapter(folder) else family_of(folder).part_folders
 
     return fetch_model(repo_id, revision, check=check, progress=progress)
 

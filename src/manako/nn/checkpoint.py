@@ -1,7 +1,7 @@
 """Checkpoint folders: weights in, weights out, safetensors only.
 
-`transformers` reads and writes the published layout, old key names included; what it would only
-warn about (weights that are missing, left over or of another shape) is an error here, because a
+`transformers` reads and writes the published layout, old key names included, and so do our own
+classes; what it would only warn about (weights that are missing, left over or of another shape) is an error here, because a
 model with random weights in a corner trains and answers without complaint.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import copy
 import errno
 import hashlib
+import importlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manako.core.errors import CheckpointError, MissingFileError, NotInThisVersion
-from manako.core.family import PARTS
+from manako.core.family import PARTS, families
 from manako.core.files import read_json
 
 if TYPE_CHECKING:
@@ -58,10 +59,9 @@ def load_model(
     from manako.nn.patches import look_both_ways, tell_clips_apart
 
     check_weight_files(folder)
-    model_class = _model_class(family)
     config = read_model_config(folder, family)
     with _quiet(), _load_errors(folder):
-        model, found = model_class.from_pretrained(
+        model, found = model_class(family).from_pretrained(
             str(folder),
             config=config,
             dtype=dtype,
@@ -83,7 +83,7 @@ def build_empty(source: Path | Mapping[str, Any], family: Family) -> PreTrainedM
 
     with torch.device("meta"), _load_errors(source if isinstance(source, Path) else "config"):
         config = read_model_config(source, family)
-        return _model_class(family)._from_config(config)  # type: ignore[no-any-return]
+        return model_class(family)._from_config(config)  # type: ignore[no-any-return]
 
 
 def save_model(
@@ -98,7 +98,6 @@ def save_model(
     Not atomic by itself: call it inside `core.files.atomic_folder`. Raises `OSError` when the disk
     is full.
     """
-    _model_class(family)  # refuses what it cannot write back
     generation = model.generation_config
     model.generation_config = _plain_generation()
     try:
@@ -111,7 +110,8 @@ def save_model(
     finally:
         model.generation_config = generation
     if generation is not None:
-        generation.to_json_file(str(folder / "generation_config.json"))
+        file = family.text_folder(folder) / "generation_config.json"
+        generation.to_json_file(str(file))
 
 
 def count_parameters(model: torch.nn.Module, family: Family) -> dict[PartName, int]:
@@ -147,10 +147,12 @@ def write_tensors(
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint folder, in order of name.
+    """The safetensors files of a checkpoint folder, or of its part folders, in order of name.
 
     Raises `CheckpointError` when there are none, or one that the index names is missing.
     """
+    if parts := _part_folders(folder):
+        return [file for part in parts for file in weight_files(part)]
     if (folder / WEIGHTS_INDEX).is_file():
         names = read_json(folder / WEIGHTS_INDEX).get("weight_map", {}).values()
         files = [folder / name for name in sorted(set(names))]
@@ -163,6 +165,17 @@ def weight_files(folder: Path) -> list[Path]:
             next_step=_advice(folder),
         )
     return files
+
+
+def _part_folders(folder: Path) -> list[Path]:
+    """Where the weights lie in folders, one for each part; none where they lie in `folder`."""
+    is_flat = (folder / WEIGHTS).is_file() or (folder / WEIGHTS_INDEX).is_file()
+    if is_flat or not (folder / "config.json").is_file():
+        return []
+    config = read_json(folder / "config.json")
+    known = [f for f in families().items.values() if config.get("model_type") in f.model_types]
+    named = (f.part_folders for f in known if f.has_part_folders(folder))
+    return [folder / name for name in next(named, ())]
 
 
 def check_weight_files(folder: Path) -> None:
@@ -215,15 +228,13 @@ def fingerprint(folder: Path) -> str:
 
 def read_model_config(source: Path | Mapping[str, Any], family: Family) -> Any:
     """The `transformers` config of a folder or mapping, with nothing in it that would run code."""
-    found = read_json(source / "config.json") if isinstance(source, Path) else source
-    if not isinstance(found, Mapping):
-        raise CheckpointError(f"{source}: config.json holds no JSON object")
+    found = family.read_config(source) if isinstance(source, Path) else source
     if found.get("quantization_config"):
         raise NotInThisVersion(
             f"{source}: quantised weights are not in this version",
             next_step="take the unquantised checkpoint of the model",
         )
-    config = _model_class(family).config_class.from_dict(copy.deepcopy(dict(found)))
+    config = model_class(family).config_class.from_dict(copy.deepcopy(dict(found)))
     config._attn_implementation = None  # a name in a file could fetch a kernel from elsewhere
     return config
 
@@ -248,12 +259,9 @@ def listed(keys: Iterable[object]) -> str:
     return ", ".join(names[:SHOWN_KEYS]) + rest
 
 
-def _model_class(family: Family) -> Any:
-    import transformers
-
-    if family.to_native is not None:
-        raise NotInThisVersion(f"family {family.name}: own weight maps are not in this version")
-    return getattr(transformers, family.model_class)
+def model_class(family: Family) -> Any:
+    """The class that holds the family's weights; importing it registers it with the Auto classes."""
+    return getattr(importlib.import_module(family.model_module), family.model_class)
 
 
 def _check_loading(folder: Path, found: Mapping[str, Any]) -> None:

@@ -152,7 +152,7 @@ def vision_block(config: Mapping[str, Any]) -> VisionBlock:
     """What the family of this config says; `plain` where no family knows it."""
     kind = str(config.get("model_type", ""))
     known = (f for f in families().items.values() if kind in f.model_types)
-    return next((f.vision_block for f in known if f.accepts(config)), "plain")
+    return next((f.vision_block for f in known if not f.refusal(config)), "plain")
 
 
 def _whole(config: Mapping[str, Any], *names: str) -> int:

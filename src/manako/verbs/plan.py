@@ -84,7 +84,7 @@ def take_inventory(folder: Path, family: Family) -> Inventory:
 def _inventory(model: Any, folder: Path, family: Family) -> Inventory:
     from manako.infer.open import checkpoint_dtype
 
-    is_half = checkpoint_dtype(folder) == "bfloat16"
+    is_half = checkpoint_dtype(folder, family) == "bfloat16"
     return Inventory(tuple(_weights(model, family)), is_half=is_half)
 
 

@@ -6,6 +6,7 @@ file layout: names of files, fields of config.json, and key names of the weights
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -132,16 +133,16 @@ def write_tiny(
     seed: int,
     published: Callable[[str], str | None] = lambda name: name,
     zeroed: Sequence[str] = (),
+    model_module: str = "transformers",
 ) -> None:
     """Write a checkpoint folder: config, tokenizer, template, small files and random weights.
 
-    template: goes to chat_template.jinja; None where tokenizer_config holds it, or nothing does.
-    files: further JSON files by name. published: a model's parameter name → its name in the
+    model_class, model_module: as `Family` has them. template: goes to chat_template.jinja; None
+    where tokenizer_config holds it, or nothing does. files: further JSON files by name. published: a model's parameter name → its name in the
     published weights, None where those leave it out (a tied head). zeroed: parameters that a fresh
     model has at zero, where a picture would not be seen; they are drawn as well.
     """
     import torch
-    import transformers
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -156,7 +157,7 @@ def write_tiny(
         write_json(folder / name, dict(content))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        kind = getattr(transformers, model_class)
+        kind = getattr(importlib.import_module(model_module), model_class)
         model = kind(kind.config_class.from_dict(dict(config)))
         for name in zeroed:
             torch.nn.init.normal_(model.get_parameter(name), std=ZEROED_STD)
