@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from manako.core.conversation import Conversation, Image, Message, Text
 from manako.core.example import ImageInput, Pack
 from manako.core.family import Family, Processor, families, family_of
-from manako.core.files import read_json
 from manako.core.recipe import Recipe, Source
 from manako.nn.batch import make_batch, token_losses
 from manako.nn.checkpoint import load_model
@@ -88,7 +87,8 @@ def expected(folder: Path, recipe: Recipe, pack: Pack) -> int:
 
 
 def dims_of_folder(folder: Path) -> Dims:
-    dims = describe(read_json(folder / "config.json"), family_of(folder))
+    family = family_of(folder)
+    dims = describe(family.read_config(folder), family)
     assert dims is not None
     return dims
 

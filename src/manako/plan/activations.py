@@ -46,6 +46,7 @@ a decoder layer: query, key, value, gate, up; in a gated vision block these thre
 DECODER_LINEARS = 7
 """Linear layers of a decoder layer: query, key, value, output, gate, up, down."""
 VISION_LINEARS: Mapping[VisionBlock, int] = {"plain": 4, "gated": 5}
+TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "llm_cfg")
 LOGIT_COPIES = 3
 """Float32 copies of the logits of trained positions when the backward pass begins: the kept
 log-probabilities, their gradient, and the gradient of the logits."""
@@ -113,7 +114,7 @@ def read_shapes(config: Mapping[str, Any]) -> Shapes:
 
     Raises `CheckpointError` naming a field that is missing.
     """
-    text = config.get("text_config") or config
+    text = text_of(config)
     width, heads = _whole(text, "hidden_size"), _whole(text, "num_attention_heads")
     head_width = int(text.get("head_dim") or width // heads)
     return Shapes(
@@ -122,11 +123,25 @@ def read_shapes(config: Mapping[str, Any]) -> Shapes:
             layers=_whole(text, "num_hidden_layers"),
             attention=heads * head_width,
             head_width=head_width,
-            ffn_width=_whole(text, "intermediate_size"),
+            ffn_width=_ffn_width(text),
             vocabulary=_whole(text, "vocab_size"),
         ),
         vision=_vision_shape(config),
     )
+
+
+def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The language part of a config; the whole where it has none of its own."""
+    return next((config[name] for name in TEXT_CONFIGS if config.get(name)), config)
+
+
+def _ffn_width(text: Mapping[str, Any]) -> int:
+    """Width of the MLPs that one token passes in a layer: of a mixture, its active experts'."""
+    expert = text.get("moe_intermediate_size")
+    if not expert:
+        return _whole(text, "intermediate_size")
+    active = _whole(text, "num_experts_per_tok") + int(text.get("n_shared_experts") or 0)
+    return int(expert) * active
 
 
 def _vision_shape(config: Mapping[str, Any]) -> VisionShape:
@@ -135,13 +150,13 @@ def _vision_shape(config: Mapping[str, Any]) -> VisionShape:
     known = [f for f in families().items.values() if model_type in f.model_types]
     if known and not any(family.takes_images for family in known):
         return NO_VISION
-    vision = config.get("vision_config") or {}
-    width = _whole(vision, "embed_dim", "hidden_size")
+    vision = config.get("vision_config") or config.get("vision_tower_cfg") or {}
+    width = _whole(vision, "embed_dim", "hidden_size", "width")
     ffn_width = vision.get("intermediate_size") or width * float(vision.get("mlp_ratio", 4))
     return VisionShape(
         width=width,
-        layers=_whole(vision, "depth", "num_hidden_layers"),
-        head_width=width // _whole(vision, "num_heads", "num_attention_heads"),
+        layers=_whole(vision, "depth", "num_hidden_layers", "layers"),
+        head_width=width // _whole(vision, "num_heads", "num_attention_heads", "heads"),
         ffn_width=int(ffn_width),
         patch_values=_patch_values(vision),
         block=vision_block(config),

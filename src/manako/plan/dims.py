@@ -8,7 +8,7 @@ from typing import Any
 
 from manako.catalogue.cards import Card, cards
 from manako.core.family import AttentionRule, Family, families
-from manako.plan.activations import NO_VISION, Shapes
+from manako.plan.activations import NO_VISION, Shapes, text_of
 from manako.plan.decoders import (
     Attention,
     Linears,
@@ -28,7 +28,6 @@ from manako.plan.towers import (
     whole,
 )
 
-TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 LEFT_OUT = {
     "moe_intermediate_size": "experts",
     "num_experts_per_tok": "experts",
@@ -70,7 +69,7 @@ def dims_of(card: Card) -> Dims | None:
 def describe(config: Mapping[str, Any], family: Family | None) -> Dims | None:
     """The sizes that a config names, as published or as transformers completes it; None where that
     is too little for any arithmetic. family: None where no family file knows the architecture."""
-    text = next((config[key] for key in TEXT_CONFIGS if key in config), config)
+    text = text_of(config)
     language = language_shape(text)
     if language is None:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from manako.plan.activations import LanguageShape, VisionShape
-from manako.plan.towers import TowerKind, vision_of, whole
+from manako.plan.towers import JOINED, TowerKind, projector_kind, vision_of, whole
 
 Rows = Literal["tokens", "patches", "both"]
 Reads = Literal["vision", "own", "latents", "inner"]
@@ -70,6 +70,8 @@ def projector_of(
         return _merger(merge**2 * width, language.width, mergers)
     if perceiver := config.get("perceiver_config"):
         return _resampler(perceiver, width, whole(text, "intermediate_size"))
+    if (joined := JOINED.get(str(projector_kind(config)))) == 2:
+        return _two_layers(Projector(), joined**2 * width, language.width, reads="own")
     if whole(config, "mm_tokens_per_image"):
         return Projector(matrices=(Matrix(out=language.width, into=width, reads="own"),))
     if kind is not None and kind.pool > 1:

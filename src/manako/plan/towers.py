@@ -9,7 +9,7 @@ from typing import Any, Literal
 from manako.core.family import Family
 from manako.plan.activations import VisionShape
 
-VISION_CONFIGS = ("vision_config", "vision_cfg")
+VISION_CONFIGS = ("vision_config", "vision_cfg", "vision_tower_cfg")
 Grid = Literal["whole", "pieces", "sheet"]
 
 
@@ -58,9 +58,15 @@ TOWERS = {
     "pixtral": TowerKind(is_native=True),
     "phi4_multimodal": PHI,
     "phi4_multimodal_vision": PHI,
+    "sarashina2_vision": QWEN,
+    "deepseek_vl_v2": TowerKind(is_fused=True),
 }
 """By the `model_type` of a vision config, or of the whole where that names none: transformers 5.24,
 `models/NAME/modeling_NAME.py`. Idefics3 cuts a picture into squares, as SigLIP's tower wants it."""
+
+
+JOINED = {"mlp_downsample": 2, "mlp_downsample_2x2_fix": 2, "mlp_downsample_3x3_fix": 3}
+"""Patches along a side that become one token, by `mm_projector_type` (VILA's public code)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +129,8 @@ def patch_attention(
     """What patches of this tower attend to."""
     vision, kind = vision_of(config), kind or TowerKind()
     side = side_of(vision)
-    read = vision.get("feature_layer", kind.read_layer)
+    named = config.get("mm_vision_select_layer", kind.read_layer)
+    read = vision.get("feature_layer", named)
     layers = _read_layers(config.get("vision_feature_layer", read), shape.layers)
     window = whole(vision, "window_size") // side if side else 0
     whole_in = vision.get("fullatt_block_indexes")
@@ -160,6 +167,8 @@ def patches_per_token(config: Mapping[str, Any], kind: TowerKind | None) -> floa
     merge = merge or whole(vision, "pooling_kernel_size") or (kind.pool if kind.pool > 1 else 0)
     if merge:
         return float(merge**2)
+    if joined := JOINED.get(str(projector_kind(config))):
+        return float(joined**2)
     if ratio := config.get("downsample_ratio") or vision.get("pixel_shuffle_ratio"):
         return float(1 / float(ratio) ** 2)
     tokens = next(_tokens_per_picture(config, kind), 0)
@@ -175,6 +184,13 @@ def _tokens_per_picture(config: Mapping[str, Any], kind: TowerKind) -> Iterator[
         yield tokens
     if not kind.is_native and (tokens := whole(config, "image_seq_length")):
         yield tokens
+
+
+def projector_kind(config: Mapping[str, Any]) -> str | None:
+    """What VILA's models call their projector; None where a config has no such word."""
+    named = config.get("mm_projector_cfg")
+    inner = named.get("mm_projector_type") if isinstance(named, Mapping) else None
+    return inner or config.get("mm_projector_type")
 
 
 def side_of(vision: Mapping[str, Any], name: str = "patch_size") -> int:
