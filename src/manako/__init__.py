@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from manako.core.conversation import Conversation, Image, Message, Text, Video
     from manako.core.errors import ManakoError
     from manako.core.recipe import Recipe
-    from manako.verbs.run import load
+    from manako.verbs.run import load, register_models
     from manako.verbs.tune import train
 
 _HOMES = {
@@ -30,6 +30,7 @@ _HOMES = {
     "Text": "manako.core.conversation",
     "Video": "manako.core.conversation",
     "load": "manako.verbs.run",
+    "register_models": "manako.verbs.run",
     "train": "manako.verbs.tune",
 }
 
@@ -42,6 +43,7 @@ __all__ = [
     "Text",
     "Video",
     "load",
+    "register_models",
     "train",
 ]
 

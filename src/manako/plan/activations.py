@@ -117,6 +117,8 @@ def read_shapes(config: Mapping[str, Any]) -> Shapes:
     text = text_of(config)
     width, heads = _whole(text, "hidden_size"), _whole(text, "num_attention_heads")
     head_width = int(text.get("head_dim") or width // heads)
+    if text.get("use_mla", True) and text.get("kv_lora_rank"):
+        head_width = _whole(text, "qk_nope_head_dim") + _whole(text, "qk_rope_head_dim")
     return Shapes(
         language=LanguageShape(
             width=width,

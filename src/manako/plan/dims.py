@@ -39,6 +39,8 @@ LEFT_OUT = {
     "vision_use_head": "a pooling head of the vision tower",
 }
 """Fields of a config that say of a model what `Dims` does not describe."""
+COUNTED_EXPERTS = ("moe_intermediate_size", "num_experts_per_tok", "kv_lora_rank")
+"""Those that `Linears` describes of a mixture in DeepSeek's words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +79,15 @@ def describe(config: Mapping[str, Any], family: Family | None) -> Dims | None:
     tower, decoder = kind_of(config, family), decoder_kind(_text_kind(config, text, family))
     attention = attention_of(text, language, decoder)
     projector = projector_of(config, tower, vision, language, text)
-    left_out = [*_text_left_out(text, attention)]
+    linears = linears_of(text, language, attention, decoder)
+    left_out = [*_text_left_out(text, attention, has_experts=bool(linears.routed))]
     if vision_of(config):
         left_out += _vision_left_out(config, is_known=tower is not None, projector=projector)
     return Dims(
         shapes=Shapes(language=language, vision=vision),
         attention=attention,
         patch_attention=patch_attention(config, vision, tower),
-        linears=linears_of(text, language, attention, decoder),
+        linears=linears,
         projector=projector,
         ties_head=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", True))),
         patches_per_token=patches_per_token(config, tower),
@@ -104,8 +107,14 @@ def _family_of(card: Card) -> Family | None:
     return next((f for f in known if f.name == card.family), known[0] if known else None)
 
 
-def _text_left_out(text: Mapping[str, Any], attention: Attention) -> Iterator[str]:
-    yield from (why for name, why in LEFT_OUT.items() if text.get(name))
+def _text_left_out(
+    text: Mapping[str, Any], attention: Attention, *, has_experts: bool
+) -> Iterator[str]:
+    yield from (
+        why
+        for name, why in LEFT_OUT.items()
+        if text.get(name) and not (has_experts and name in COUNTED_EXPERTS)
+    )
     if attention.full + attention.sliding != whole(text, "num_hidden_layers"):
         yield "layers without attention over tokens"
     is_off = text.get("use_sliding_window") is False

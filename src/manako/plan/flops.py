@@ -7,7 +7,8 @@ inside one picture, tile or window of it, the LM head at trained positions, no l
 nobody reads, nothing twice (activation checkpointing adds nothing). Forward, with W the width, A heads × head width, K key-value heads × head width, F the
 width of the MLP, V the vocabulary; v marks the vision tower, P the numbers of a patch:
 
-    decoder layer    per token 2 (2 W A + 2 W K + 3 W F), per pair 4 A
+    decoder layer    per token 2 (2 W A + 2 W K + 3 W F), per pair 4 A; of a mixture the experts that
+                     one token passes, of latent attention A is the mean over keys and values
     LM head          per trained token 2 W V
     vision block     per patch 2 (4 Wv Wv + 2 Wv Fv), gated 2 (4 Wv Wv + 3 Wv Fv), per pair 4 Wv
     patch layer      per patch 2 P Wv
@@ -106,7 +107,7 @@ def matrix_numbers(dims: Dims) -> dict[PartName, int]:
     return {
         "vision": layers + shape.patch_values * shape.width + dims.patch_attention.unread,
         "projector": sum(m.numbers for m in dims.projector.matrices) + dims.projector.others,
-        "language": sum(out * into * count for out, into, count in dims.linears.every),
+        "language": dims.linears.passed + dims.linears.idle,
     }
 
 
@@ -213,8 +214,7 @@ def _adapters(rows_times_ends: int, rank: int) -> int:
 
 
 def _decoder(dims: Dims, work: Work) -> int:
-    numbers = sum(out * into * count for out, into, count in dims.linears.every)
-    return MULTIPLY_ADD * work.tokens * numbers
+    return MULTIPLY_ADD * work.tokens * dims.linears.passed
 
 
 def _token_attention(dims: Dims, work: Work) -> int:

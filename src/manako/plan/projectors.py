@@ -4,7 +4,7 @@ rows each multiplies, and what its rows come from."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from manako.plan.activations import LanguageShape, VisionShape
@@ -37,7 +37,8 @@ class Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class Projector:
-    """matrices: all of it that multiplies. latents: vectors that a resampler makes of each picture
+    """matrices: all of it that multiplies. joins: patches along a side that become one vector, the
+    last of them filled up. latents: vectors that a resampler makes of each picture
     or piece; they attend to its patches and to themselves, `pair_width` numbers in all layers.
     fills_places: it multiplies every place of a picture, row ends and separators too. others:
     numbers of two or more dimensions that multiply nothing."""
@@ -47,6 +48,7 @@ class Projector:
     pair_width: int = 0
     fills_places: bool = False
     others: int = 0
+    joins: int = 1
 
     def shapes(self) -> Iterator[tuple[int, int]]:
         """(out, in) of each matrix."""
@@ -71,7 +73,11 @@ def projector_of(
     if perceiver := config.get("perceiver_config"):
         return _resampler(perceiver, width, whole(text, "intermediate_size"))
     if (joined := JOINED.get(str(projector_kind(config)))) == 2:
-        return _two_layers(Projector(), joined**2 * width, language.width, reads="own")
+        bare = Projector(joins=joined)
+        return _two_layers(bare, joined**2 * width, language.width, reads="own")
+    if whole(joining := config.get("projector_config") or {}, "n_embed"):
+        bare = Projector(joins=whole(joining, "downsample_ratio") or 2)
+        return _two_layers(bare, bare.joins**2 * width, language.width, reads="vision")
     if whole(config, "mm_tokens_per_image"):
         return Projector(matrices=(Matrix(out=language.width, into=width, reads="own"),))
     if kind is not None and kind.pool > 1:
@@ -101,7 +107,7 @@ def _two_layers(bare: Projector, vision: int, language: int, *, reads: Reads) ->
         Matrix(out=language, into=vision, reads=reads),
         Matrix(out=language, into=language),
     )
-    return Projector(matrices=matrices, fills_places=bare.fills_places, others=bare.others)
+    return replace(bare, matrices=matrices)
 
 
 def _resampler(perceiver: Mapping[str, Any], vision: int, ffn: int) -> Projector:

@@ -20,7 +20,7 @@ class TowerKind:
     class_tokens: that stand beside the patches of a picture. is_fused: query, key and value of a
     layer are one matrix. read_layer: the one whose result is read, where the config leaves it out.
     pool: patches along a side that are averaged to one. has_head: a pooling head stands on it,
-    whose result nobody reads. is_native: pictures keep their shape, so config.json does not say how
+    whose result nobody reads. has_table: positions are a bare table of vectors. is_native: pictures keep their shape, so config.json does not say how
     many tokens one becomes. grid: which entries of a picture's array hold picture, by its grid:
     `whole` all of them, `pieces` (width, height) in pixels of each piece at its frame's corner,
     `sheet` the whole view, then crops of which (rows, columns, held rows, held columns) are so
@@ -32,6 +32,7 @@ class TowerKind:
     read_layer: int = -1
     pool: int = 1
     has_head: bool = False
+    has_table: bool = False
     is_native: bool = False
     grid: Grid = "whole"
 
@@ -59,7 +60,7 @@ TOWERS = {
     "phi4_multimodal": PHI,
     "phi4_multimodal_vision": PHI,
     "sarashina2_vision": QWEN,
-    "deepseek_vl_v2": TowerKind(is_fused=True),
+    "deepseek_vl_v2": TowerKind(is_fused=True, has_table=True),
 }
 """By the `model_type` of a vision config, or of the whole where that names none: transformers 5.24,
 `models/NAME/modeling_NAME.py`. Idefics3 cuts a picture into squares, as SigLIP's tower wants it."""
@@ -74,7 +75,7 @@ class PatchAttention:
     """What patches attend to: in `full` layers to all of their picture, in `windowed` ones to those
     of their window of `window` × `window` patches. Layers whose result nobody reads are not among
     them. side: of a patch, in pixels; class_tokens, is_fused, grid: as `TowerKind` has them;
-    unread: numbers of matrices above the layers whose result nobody reads.
+    unread: numbers of matrices that multiply nothing, or above the layers whose result nobody reads.
     """
 
     side: int
@@ -98,9 +99,9 @@ def vision_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def kind_of(config: Mapping[str, Any], family: Family | None) -> TowerKind | None:
     """What is known of this kind of tower; None where the kind is unknown or not named."""
-    if name := vision_of(config).get("model_type"):
-        return TOWERS.get(name)
-    names = (config.get("model_type"), *(family.model_types if family else ()))
+    own = family.model_types if family else ()
+    name = vision_of(config).get("model_type")
+    names = (name, *own) if name else (config.get("model_type"), *own)
     return next((TOWERS[name] for name in names if name in TOWERS), None)
 
 
@@ -143,13 +144,21 @@ def patch_attention(
         class_tokens=kind.class_tokens,
         is_fused=kind.is_fused,
         grid=kind.grid,
-        unread=_head_numbers(shape) if kind.has_head else 0,
+        unread=(_head_numbers(shape) if kind.has_head else 0)
+        + (_table_numbers(vision, shape) if kind.has_table else 0),
     )
 
 
 def _head_numbers(shape: VisionShape) -> int:
     """An attention of one probe, and an MLP: `SiglipMultiheadAttentionPoolingHead`."""
     return 4 * shape.width**2 + shape.width + 2 * shape.width * shape.ffn_width
+
+
+def _table_numbers(vision: Mapping[str, Any], shape: VisionShape) -> int:
+    """A vector for each place of a tile; 384 pixels where the config leaves its side out, as
+    DeepSeek-VL2's does."""
+    side = side_of(vision, "image_size") or 384
+    return (side // side_of(vision)) ** 2 * shape.width
 
 
 def _read_layers(feature: Any, layers: int) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING
 
 from manako.plan.dims import Dims
@@ -83,6 +84,8 @@ def vectors_of(dims: Dims, picture: Picture) -> int:
         return picture.tokens
     if dims.projector.latents:
         return picture.crops * dims.projector.latents
+    if (joins := dims.projector.joins) > 1:
+        return picture.crops * ceil(picture.rows / joins) * ceil(picture.columns / joins)
     return round(picture.crops * picture.rows * picture.columns / dims.patches_per_token)
 
 

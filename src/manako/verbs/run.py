@@ -44,6 +44,19 @@ def bring(
     return brought(source, revision, progress=progress)
 
 
+def register_models() -> tuple[str, ...]:
+    """Tell transformers of the classes that Manako brings for families which it lacks, so that
+    `AutoModelForImageTextToText.from_pretrained` reads them too. Returns their names.
+
+    Opening a model with `load` does this for its own family.
+    """
+    from manako.core.family import families
+    from manako.nn.checkpoint import model_class
+
+    own = [f for f in families().items.values() if f.model_module.startswith("manako.")]
+    return tuple(model_class(family).__name__ for family in own)
+
+
 def generate(
     model: Model,
     parts: tuple[Part, ...],
