@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from reference import blocks, decoder, nvila_lite
+from reference import blocks, decoder, nvila_lite, sarashina2_vision
 
 DRAW = np.random.default_rng(0)
 EXACT = {"rtol": 0.0, "atol": 1e-12}  # float64, at most some hundred roundings
@@ -283,3 +283,173 @@ def test_nvila_runs_from_pixels_to_logits() -> None:
         newline_token_id=5,
     )
     np.testing.assert_array_equal(found, again)
+
+
+# ------------------------------------------------------------------------- Sarashina-Vision
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "tokens"),
+    [
+        ((224, 224), (224, 224), 64),
+        ((1190, 665), (672, 1176), 1008),
+        ((1008, 1008), (1008, 1008), 1296),
+        ((640, 480), (476, 644), 391),
+        ((1920, 1080), (756, 1344), 1296),
+        ((28, 28), (56, 56), 4),
+        ((4000, 3000), (868, 1148), 1271),
+    ],
+)
+def test_sizes_and_tokens_of_a_picture(
+    size: tuple[int, int], target: tuple[int, int], tokens: int
+) -> None:
+    assert sarashina2_vision.smart_resize(size[1], size[0]) == target
+    grid = (1, target[0] // 14, target[1] // 14)
+    assert sarashina2_vision.image_tokens(grid) == tokens
+
+
+def test_a_picture_too_long_is_refused() -> None:
+    with pytest.raises(ValueError, match="more than 200 times"):
+        sarashina2_vision.smart_resize(28, 28 * 201)
+
+
+def test_cubic_kernel_by_hand_and_its_weights_sum_to_one() -> None:
+    found = [sarashina2_vision.cubic_weight(x) for x in (0.0, -0.5, 1.0, 1.5, 2.0)]
+    np.testing.assert_allclose(found, [1.0, 0.59375, 0.0, -0.09375, 0.0], **EXACT)
+    for index in range(7):
+        taps = sarashina2_vision.cubic_taps(index, 7, 5)
+        assert sum(weight for _, weight in taps) == pytest.approx(1.0, abs=1e-12)
+        assert all(0 <= source < 5 for source, _ in taps)
+
+
+@pytest.mark.parametrize("target", [(5, 9), (14, 23), (3, 4)])
+def test_resize_keeps_a_constant_picture(target: tuple[int, int]) -> None:
+    found = sarashina2_vision.resize_bicubic(np.full((2, 6, 8), 0.7), *target)
+    np.testing.assert_allclose(found, np.full((2, *target), 0.7), **EXACT)
+
+
+def test_a_ramp_stays_straight_only_where_centres_fall_on_pixels_or_halfway() -> None:
+    """Unlike Pillow's a = -0.5, this kernel bends a ramp by -(2 a + 1) t (1 - t) (1 - 2 t)."""
+    ramp = np.arange(12.0)[None, None, :].repeat(3, axis=1)
+    halved = sarashina2_vision.resize_bicubic(ramp, 3, 6)  # centres at 0.5, 2.5, ...
+    np.testing.assert_allclose(halved[0, 1, 1:-1], [2.5, 4.5, 6.5, 8.5], **EXACT)
+    doubled = sarashina2_vision.resize_bicubic(ramp, 3, 24)[0, 1, 4:-4]  # t = 0.75, 0.25, ...
+    straight = (np.arange(4, 20) + 0.5) / 2 - 0.5
+    bend = -(2 * -0.75 + 1) * 0.25 * 0.75 * 0.5
+    np.testing.assert_allclose(doubled - straight, [-bend, bend] * 8, **EXACT)
+
+
+def test_resize_turns_with_the_picture() -> None:
+    picture = draw(2, 6, 9)
+    found = sarashina2_vision.resize_bicubic(picture, 10, 4)
+    turned = sarashina2_vision.resize_bicubic(picture.transpose(0, 2, 1), 4, 10)
+    np.testing.assert_allclose(found, turned.transpose(0, 2, 1), **EXACT)
+
+
+def test_a_large_shrink_skips_pixels_between() -> None:
+    """Without antialias a picture an eighth the size looks at four of eight pixels."""
+    picture = np.zeros((1, 1, 64))
+    picture[0, 0, 0::8] = 1.0
+    assert not sarashina2_vision.resize_bicubic(picture, 1, 8).any()
+
+
+def test_patches_are_blocks_of_four_and_two_equal_frames() -> None:
+    rows, columns = np.meshgrid(np.arange(8), np.arange(12), indexing="ij")
+    picture = np.stack([rows * 100.0 + columns + 10000.0 * channel for channel in range(3)])
+    patches, grid = sarashina2_vision.cut_patches(picture, patch=2)
+    assert grid == (1, 4, 6)
+    assert patches.shape == (24, 3 * 2 * 2 * 2)
+    places = sarashina2_vision.patch_places(grid)
+    assert places[:6] == [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (0, 3)]
+    assert places[12] == (2, 0)
+    for patch, (row, column) in zip(patches, places, strict=True):
+        assert patch[0] == row * 200 + column * 2
+    corner = [0.0, 1.0, 100.0, 101.0]
+    expected = [corner, corner, [one + 10000.0 for one in corner]]
+    np.testing.assert_array_equal(patches[0].reshape(6, 4)[:3], expected)
+
+
+def test_a_picture_is_normalised_resized_and_cut() -> None:
+    white = np.full((28, 28, 3), 255, dtype=np.uint8)
+    patches, grid = sarashina2_vision.preprocess(white)
+    assert grid == (1, 4, 4)
+    np.testing.assert_allclose(patches, np.ones((16, 1176)), **EXACT)
+    edge = np.zeros((28, 28, 3), dtype=np.uint8)
+    edge[:, 14:] = 255
+    patches, _ = sarashina2_vision.preprocess(edge)
+    assert patches.max() > 1.05  # beyond white: the cubic overshoots and nothing clamps it
+
+
+def test_angles_are_rows_then_columns() -> None:
+    angles = sarashina2_vision.tower_angles((1, 2, 4), 12)
+    assert angles.shape == (8, 6)
+    low = 10000.0 ** (-1.0 / 3.0)
+    expected = [1.0, low, low**2, 3.0, 3 * low, 3 * low**2]  # the last patch: row 1, column 3
+    np.testing.assert_allclose(angles[-1], expected, **EXACT)
+
+
+def tower(*, width: int, depth: int, language_width: int) -> dict[str, blocks.Array]:
+    """Random weights of tower, merger and norm: patches of 2 x 2 pixels, inner width 10."""
+    shapes = {"visual.merger.mlp.0": (4 * width, 4 * width)}
+    shapes |= {"visual.merger.mlp.2": (language_width, 4 * width)}
+    norms = {"visual.merger.ln_q": width, "norm": language_width}
+    for number in range(depth):
+        block = f"visual.blocks.{number}"
+        shapes |= {f"{block}.attn.qkv": (3 * width, width), f"{block}.attn.proj": (width, width)}
+        shapes |= {f"{block}.mlp.fc1": (10, width), f"{block}.mlp.fc2": (width, 10)}
+        norms |= {f"{block}.norm1": width, f"{block}.norm2": width}
+    weights = {}
+    for name, size in norms.items():
+        weights[f"{name}.weight"], weights[f"{name}.bias"] = draw(size), draw(size)
+    for name, shape in shapes.items():
+        weights[f"{name}.weight"], weights[f"{name}.bias"] = draw(*shape), draw(shape[0])
+    weights["visual.patch_embed.proj.weight"] = draw(width, 3, 2, 2, 2)
+    return weights
+
+
+def test_sarashina_runs_from_pixels_to_logits() -> None:
+    language, text_config = language_model(
+        width=8, heads=2, keys=1, head=10, bias=False, tied=False, prefix="llm."
+    )
+    weights = language | tower(width=8, depth=2, language_width=8)
+    config = {
+        "text_config": text_config,
+        "image_token_index": 9,
+        "vision_config": {
+            "depth": 2,
+            "embed_dim": 8,
+            "num_heads": 2,
+            "hidden_act": "gelu_pytorch_tanh",
+            "spatial_merge_size": 2,
+        },
+    }
+    pictures = [
+        sarashina2_vision.cut_patches(draw(3, rows, 8), patch=2) for rows in (4, 8)
+    ]  # 2 and 4 vectors
+    ids = [1, 9, 9, 2, 9, 9, 9, 9, 3]
+    found = sarashina2_vision.logits(weights, config, ids, pictures)
+    assert found.shape == (9, 11)
+
+    def changed(name: str, factor: float) -> float:
+        other = sarashina2_vision.logits(
+            weights | {name: weights[name] * factor}, config, ids, pictures
+        )
+        np.testing.assert_array_equal(found[0], other[0])
+        return float(np.abs(found - other).max())
+
+    assert changed("norm.weight", 1.5) > 1e-3
+    assert changed("norm.bias", 1.5) > 1e-3
+    assert changed("visual.merger.ln_q.bias", 1.5) > 1e-4
+    second = [pictures[0], (pictures[1][0] * 2.0, pictures[1][1])]
+    other = sarashina2_vision.logits(weights, config, ids, second)
+    np.testing.assert_array_equal(found[:4], other[:4])  # pictures do not see each other
+    assert np.abs(found[4] - other[4]).max() > 1e-3
+    with pytest.raises(ValueError, match="8 image ids for 6 vectors"):
+        sarashina2_vision.logits(weights, config, [*ids, 9, 9], pictures)
+
+
+def test_the_last_norm_leaves_mean_and_spread() -> None:
+    weights = {"norm.weight": np.ones(6), "norm.bias": np.zeros(6)}
+    found = sarashina2_vision.final_norm(weights, 1e3 * draw(4, 6))
+    np.testing.assert_allclose(found.mean(axis=1), np.zeros(4), **EXACT)
+    np.testing.assert_allclose(found.std(axis=1), np.ones(4), rtol=0.0, atol=1e-9)  # eps 1e-5

@@ -245,7 +245,7 @@ def sequence(
 
     Every `<image>` id becomes its tile's vectors and one line break (`end_tokens="\\n"`). An id of
     `dropped_ids` (the authors' code: pad and end of text) is left out where it stands directly after
-    a placeholder or at the very start, and so again the next one; elsewhere it stays.
+    a placeholder or at the very start, and with it all that follow in a row; elsewhere it stays.
     """
     places: list[Place] = []
     tile, fresh = 0, True
