@@ -127,8 +127,11 @@ def llava_onevision(size: Size) -> int:
 
 def deepseek_vl2(size: Size) -> int:
     """The published candidates in their order, chosen by transformers' rule of the same family."""
+    from PIL import Image, ImageOps
     from transformers.image_processing_utils import select_best_resolution
 
+    if not min(ImageOps.contain(Image.new("1", size), (384, 384)).size):
+        raise ValueError("height and width must be > 0")  # as Pillow 12.0 says itself
     sides = (
         11,
         12,

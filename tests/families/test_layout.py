@@ -14,6 +14,7 @@ from tokenizers import pre_tokenizers
 from manako.core.conversation import Conversation, Message
 from manako.core.errors import RowError
 from manako.core.family import Processor
+from manako.families._shared.layout import LayoutMaker
 from manako.families._shared.text_tokenizer import TextTokenizer
 from manako.families._shared.tiny import sentencepiece_tokenizer
 from manako.families.qwen2_vl import FAMILY
@@ -255,3 +256,53 @@ def test_a_token_over_the_end_of_the_prompt_is_cut_there(tmp_path: Path) -> None
     assert "".join(answer) == "\n\nsecond<|im_end|>\n"
     assert example.trained[len(asked)]
     assert not example.trained[len(asked) - 1]
+
+
+def made_with(processor: Any, **options: Any) -> Any:
+    """The layouts of a processor with other rules."""
+    return LayoutMaker(
+        processor.maker.renderer,
+        processor.tokenizer,
+        image_mark=processor.maker.image_mark,
+        end_ids=processor.end_ids,
+        **options,
+    )
+
+
+def test_no_token_reaches_over_a_place_where_the_reference_encodes_anew(tiny_qwen: Path) -> None:
+    """In history too, and whether or not the answer before is trained."""
+    processor: Any = FAMILY.open(tiny_qwen)
+    row = talk("one", "first", "two", "second")
+    untrained = Message("assistant", row.messages[1].content, train=False)
+    anew = made_with(processor, breaks=("<|im_start|>assi",))
+    for messages in (row.messages, (row.messages[0], untrained, *row.messages[2:])):
+        asked = Conversation(messages, id="row")
+        pieces = anew.pieces(processor.maker.renderer.render(asked).text)
+        assert len([piece for piece in pieces if piece.startswith("stant")]) == 2
+        apart = [i for piece in pieces for i in reference(tiny_qwen, piece)]
+        assert list(anew.training(asked).ids) == apart
+        assert list(processor.maker.training(asked).ids) != apart
+        assert list(copy.deepcopy(anew).training(asked).ids) == apart  # as a worker gets it
+
+
+def reference(folder: Path, text: str) -> list[int]:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def test_a_content_may_hold_tokens_that_the_family_names_and_no_others(tiny_qwen: Path) -> None:
+    processor: Any = FAMILY.open(tiny_qwen)
+    spoken = made_with(processor, spoken=("<|vision_start|>",))
+    row = talk("a <|vision_start|>b<|im_end|>", "c<|vision_start|><|vision_end|>")
+    ids, plain = spoken.training(row), processor.maker.training(row)
+    mark, end = (
+        processor.tokenizer.id_of(token) for token in ("<|vision_start|>", "<|vision_end|>")
+    )
+    assert (ids.ids.count(mark), plain.ids.count(mark)) == (2, 0)
+    assert end not in ids.ids
+    assert processor.tokenizer.decode(ids.ids) == processor.tokenizer.decode(plain.ids)
+    assert [i for i, trained in zip(ids.ids, ids.trained, strict=True) if trained].count(mark) == 1
+    assert copy.deepcopy(spoken).training(row) == ids

@@ -2,6 +2,8 @@
 
 The bug it catches: a trainer that writes turns by its own code drifts from what the model will be
 asked, and quality falls without an error.
+
+Where a family's reference encodes prompt and answer apart (DeepSeek-VL2), so does the check.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ def _compare(subject: Subject, tokenizer: Any, conversation: Conversation, *, pr
     text = processor.maker.written(text, image_texts)
     # As every processor of `transformers` does: the beginning of text is not written twice.
     starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    reference = tokenizer(text, add_special_tokens=not starts)["input_ids"]
+    first, *others = processor.maker.pieces(text)
+    reference = tokenizer(first, add_special_tokens=not starts)["input_ids"]
+    for piece in others:
+        reference += tokenizer(piece, add_special_tokens=False)["input_ids"]
     place = next(
         (i for i, (a, b) in enumerate(zip(ours.ids, reference, strict=False)) if a != b),
         min(len(ours.ids), len(reference)),

@@ -85,11 +85,16 @@ class LayoutMaker:
         image_token: str | None = None,
         end_token: str | None = None,
         video_mark: str | None = None,
+        breaks: Sequence[str] = (),
+        spoken: Sequence[str] = (),
     ) -> None:
         """image_mark: what the template writes for a picture; image_token: the token whose places
         the picture takes, where it is another (`image_texts` then say how the mark is written).
         end_token: put after the last answer where the template writes no end of turn.
         video_mark: the token that the template writes for a video.
+        breaks: literals of the template after which the reference encodes anew, so that no token
+        reaches over. spoken: added tokens that a content may hold, because a model is asked and
+        answers with them (places in a picture); they forge no turn and no picture.
         """
         self.renderer = renderer
         self.tokenizer = tokenizer
@@ -98,13 +103,15 @@ class LayoutMaker:
         self.video_mark = video_mark
         self.end_ids = tuple(end_ids)
         self.end_token = end_token
+        self.breaks = tuple(breaks)
+        self.spoken = tuple(spoken)
         self._added: _AddedTokens | None = None
         self._skeletons: OrderedDict[Hashable, _Skeleton] = OrderedDict()
         self._layouts: OrderedDict[Hashable, Layout] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         kept = dict(self.__dict__)
-        for name in ("_start", "_marks", "_media_ids"):
+        for name in ("_start", "_marks", "_media_ids", "_spoken_tokens"):
             kept.pop(name, None)
         kept.update(_added=None, _skeletons=OrderedDict(), _layouts=OrderedDict())
         return kept
@@ -132,6 +139,11 @@ class LayoutMaker:
         `image_texts`."""
         left = iter(image_texts)
         return self._marks.sub(lambda mark: next(left, mark[0]), text)
+
+    def pieces(self, text: str) -> list[str]:
+        """The template's text, cut where the reference encodes anew."""
+        edges = [0, *self._break_places(text), len(text)]
+        return [text[a:b] for a, b in pairwise(edges) if a < b]
 
     def literal_tokens(self, text: str) -> int:
         """How many tokens `text` is where the template writes it: control tokens count as such."""
@@ -260,15 +272,28 @@ class LayoutMaker:
             items = [_Control(token_id, False, False) for token_id in begin]
         place = 0
         for start, end, token_id in self._added_tokens.find(flat.text, 0, len(flat.text)):
-            if start > place:
-                items.append(_stretch(flat, place, start, regions))
+            items += self._stretches(flat, place, start, regions)
             is_image = token_id in self._media_ids
             trained = not is_image and any(start < b and end > a for a, b in regions)
             items.append(_Control(token_id, trained, is_image))
             place = end
-        if place < len(flat.text):
-            items.append(_stretch(flat, place, len(flat.text), regions))
+        items += self._stretches(flat, place, len(flat.text), regions)
         return _Skeleton(tuple(items), notes)
+
+    def _stretches(
+        self, flat: _Flat, start: int, end: int, regions: Sequence[tuple[int, int]]
+    ) -> Iterator[_Stretch]:
+        """The text between two control tokens, cut where the reference encodes anew."""
+        breaks = [place for place in self._break_places(flat.text) if start < place < end]
+        for a, b in pairwise([start, *breaks, end]):
+            if a < b:
+                at: Place = "after_token" if a and a not in breaks else "start"
+                yield _stretch(flat, a, b, regions, at)
+
+    def _break_places(self, text: str) -> list[int]:
+        if not self.breaks:
+            return []
+        return [match.end() for match in re.finditer("|".join(map(re.escape, self.breaks)), text)]
 
     def _fill(
         self,
@@ -331,13 +356,36 @@ class LayoutMaker:
         """Ids of the joined texts and their offsets. A token that begins in the prompt and ends in
         the last answer (line breaks on both sides) is cut: the model will be asked with the
         prompt's own tokens. History has them as the template writes it."""
-        ids, offsets = self.tokenizer.encode("".join(texts), at=stretch.at)
+        ids, offsets = self._plain("".join(texts), stretch.at)
         start = sum(map(len, texts[: stretch.cut]))
         if not any(a < start < b for a, b in offsets):
             return ids, offsets
-        ids, offsets = self.tokenizer.encode("".join(texts[: stretch.cut]), at=stretch.at)
-        more, places = self.tokenizer.encode("".join(texts[stretch.cut :]), at="inside")
+        ids, offsets = self._plain("".join(texts[: stretch.cut]), stretch.at)
+        more, places = self._plain("".join(texts[stretch.cut :]), "inside")
         return [*ids, *more], [*offsets, *((a + start, b + start) for a, b in places)]
+
+    def _plain(self, text: str, at: Place) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of text and their offsets; tokens that a content may hold are tokens in it."""
+        if not self.spoken:
+            return self.tokenizer.encode(text, at=at)
+        found = list(self._spoken_tokens.find(text, 0, len(text)))
+        ends = [0, *(end for _, end, _ in found)]
+        starts = [*(start for start, _, _ in found), len(text)]
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        for number, (a, b) in enumerate(zip(ends, starts, strict=True)):
+            more, places = self.tokenizer.encode(text[a:b], at="after_token" if a else at)
+            ids += more
+            offsets += ((a + start, a + end) for start, end in places)
+            for start, end, token_id in found[number : number + 1]:
+                ids.append(token_id)
+                offsets.append((start, end))
+        return ids, offsets
+
+    @cached_property
+    def _spoken_tokens(self) -> _AddedTokens:
+        added = self.tokenizer.added().items()
+        return _AddedTokens({i: token for i, token in added if token.content in self.spoken})
 
     @property
     def _added_tokens(self) -> _AddedTokens:
@@ -416,7 +464,9 @@ def _marks_of_turn(
     return marks
 
 
-def _stretch(flat: _Flat, start: int, end: int, regions: Sequence[tuple[int, int]]) -> _Stretch:
+def _stretch(
+    flat: _Flat, start: int, end: int, regions: Sequence[tuple[int, int]], at: Place
+) -> _Stretch:
     """Cut text[start:end] at its marks and at the edges of the trained regions."""
     edges = {start, end}
     edges.update(edge for region in regions for edge in region if start < edge < end)
@@ -430,7 +480,7 @@ def _stretch(flat: _Flat, start: int, end: int, regions: Sequence[tuple[int, int
         trained.append(any(a < stop and b > begin for begin, stop in regions))
     last = regions[-1][0] if regions else start
     cut = ordered.index(last) if start < last < end else 0
-    return _Stretch(tuple(pieces), tuple(trained), "after_token" if start else "start", cut)
+    return _Stretch(tuple(pieces), tuple(trained), at, cut)
 
 
 def _spliced(conversation: Conversation, rendering: Rendering, flat: _Flat, asked: str) -> _Flat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ def open_chat(
     video_mark: str | None = None,
     template: str | None = None,
     end_token: str | None = None,
+    breaks: Sequence[str] = (),
+    spoken: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The fields of a `ChatProcessor` that are read alike in every family, pictures' aside.
 
@@ -33,7 +36,7 @@ def open_chat(
     for a video, in a family that takes videos; video_mark: what stands for a video where that is
     text and no token, also in a template that has no rule for one. template: for checkpoints that carry none.
     end_token: ends an answer, beside those that the checkpoint names; put after the last answer
-    where the template writes none. Raises `CheckpointError` where files are missing or disagree.
+    where the template writes none. breaks, spoken: as `LayoutMaker` has them. Raises `CheckpointError` where files are missing or disagree.
     """
     tokenizer = open_tokenizer(folder)
     image_token = _token(folder, tokenizer, image_token_id)
@@ -46,6 +49,8 @@ def open_chat(
         video_mark=video_mark or _token(folder, tokenizer, video_token_id),
         end_ids=end_ids,
         end_token=end_token if end_token and tokenizer.id_of(end_token) is not None else None,
+        breaks=breaks,
+        spoken=spoken,
     )
     return {
         "family": family.name,

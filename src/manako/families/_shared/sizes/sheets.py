@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from functools import cache
 
-from manako.families._shared.sizes._rule import Grid, Rule, grids_by_size
+from manako.families._shared.sizes._rule import Grid, Rule, grids_by_size, refused
 
 ONEVISION_TOLERANCE = 1.1
 
@@ -60,9 +60,10 @@ def deepseek_vl2(
 ) -> int:
     """The whole picture, a mark, and a sheet of up to 9 tiles, padding and all; rows with ends.
 
-    pictures: in the whole conversation; from three on, each is one tile. Source: the class that
-    DeepSeek-VL2 publishes beside its weights (MIT).
+    pictures: in the whole conversation; from three on, each is one tile. Source: the processor in
+    the authors' public code (deepseek-ai/DeepSeek-VL2, MIT).
     """
+    contained(width, height, (tile, tile))
     sheets = sorted(grids_by_size(1, max_tiles), key=lambda g: (g[0] * g[1], min(g), g[0]))
     best = best_sheet(sheets, width, height, tile=tile)
     columns, rows = best if pictures <= 2 else (1, 1)
@@ -83,6 +84,21 @@ def best_sheet(sheets: Iterable[Grid], width: int, height: int, *, tile: int) ->
         if kept > most or (kept == most and waste < least_waste):
             best, most, least_waste = (columns, rows), kept, waste
     return best
+
+
+def contained(width: int, height: int, box: Grid) -> Grid:
+    """(width, height) in pixels of a picture scaled into a box.
+
+    Source: `ImageOps.contain`, Pillow 13 (MIT-CMU). Raises `ImageError` where a side rounds to
+    nothing: Pillow 12.0 refuses that too, and 13 leaves a tile that shows nothing.
+    """
+    by_width, by_height = round(height / width * box[0]), round(width / height * box[1])
+    if width / height == box[0] / box[1]:
+        return box
+    found = (box[0], by_width) if width / height > box[0] / box[1] else (by_height, box[1])
+    if not min(found):
+        raise refused(width, height, f"is {found[0]} × {found[1]} pixels in a tile")
+    return found
 
 
 def filled(sheet: Grid, width: int, height: int, *, side: int) -> Grid:
