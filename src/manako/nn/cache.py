@@ -9,10 +9,14 @@ import inspect
 from typing import Any
 
 
+def cache_name(function: Any) -> str:
+    """What a function, or a class when it is made, calls the cache."""
+    return "cache" if "cache" in inspect.signature(function).parameters else "past_key_values"
+
+
 def cache_argument(model: Any, cache: Any) -> dict[str, Any]:
     """The keyword argument that hands `cache` to `model`'s forward."""
-    names = inspect.signature(model.forward).parameters
-    return {"cache" if "cache" in names else "past_key_values": cache}
+    return {cache_name(model.forward): cache}
 
 
 def cache_of(output: Any) -> Any:
