@@ -104,6 +104,12 @@ class DeepseekVL2PreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["DeepseekVL2DecoderLayer", "DeepseekVL2VisionBlock"]  # noqa: RUF012
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        """All attention goes through `attend`; transformers would look for the words of it in the
+        file of each class, and leave the vision tower's attention as it is."""
+        return True
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
