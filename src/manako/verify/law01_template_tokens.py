@@ -19,7 +19,9 @@ from manako.verify._subject import Law, Subject, demand
 def _check(subject: Subject) -> str:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        subject.family.text_folder(subject.folder), local_files_only=True
+    )
     compared = 0
     for probe in subject.probes():
         asked = Conversation(probe.messages[:-1], id=probe.id)

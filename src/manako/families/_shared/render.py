@@ -103,16 +103,34 @@ class _Way:
 class Renderer:
     """Renders conversations by one checkpoint's template. Picklable."""
 
-    def __init__(self, template: ChatTemplate, *, video_text: str | None = None) -> None:
-        """video_text: given to a template that has no rule for a video, as a part of text."""
+    def __init__(
+        self,
+        template: ChatTemplate,
+        *,
+        video_text: str | None = None,
+        image_text: str | None = None,
+        trims: bool = False,
+    ) -> None:
+        """video_text: given to a template that has no rule for a video, as a part of text.
+        image_text: written where a picture stands in a user turn, for a template that takes text
+        alone. trims: whether the reference cuts blanks off both ends of a turn before such a
+        template sees it.
+        """
         self.template = template
         self.video_text = None if template.names("video") else video_text
+        self.image_text = image_text
+        self.trims = trims
         self._as_string: dict[str, bool] = {}
         self._shapes: OrderedDict[Hashable, tuple[str | int, ...]] = OrderedDict()
         self._thinking_tags = tuple(tag for tag in THINKING_TAGS if template.names(tag))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Renderer, video_text=self.video_text), (self.template,)
+        how = {
+            "video_text": self.video_text,
+            "image_text": self.image_text,
+            "trims": self.trims,
+        }
+        return partial(Renderer, **how), (self.template,)  # type: ignore[arg-type]
 
     def options(self, conversation: Conversation) -> dict[str, Any]:
         """Template switches, fixed for all renderings of one conversation."""
@@ -199,13 +217,16 @@ class Renderer:
 
     def _message(self, role: str, contents: list[Any]) -> dict[str, Any]:
         if self._takes_string(role):
-            for part in contents:
-                if not isinstance(part, str):
-                    raise TemplateError(
-                        f"the chat template takes no {_medium(part)} in a {role} turn"
-                    )
-            return {"role": role, "content": "".join(contents)}
+            text = "".join(self._as_text(part, role) for part in contents)
+            return {"role": role, "content": text.strip() if self.trims else text}
         return {"role": role, "content": [self._part(part) for part in contents]}
+
+    def _as_text(self, part: Any, role: str) -> str:
+        if isinstance(part, str):
+            return part
+        if self.image_text is not None and isinstance(part, Image) and role == "user":
+            return self.image_text
+        raise TemplateError(f"the chat template takes no {_medium(part)} in a {role} turn")
 
     def _part(self, part: Any) -> dict[str, Any]:
         is_told = self.video_text is not None and isinstance(part, Video)

@@ -151,7 +151,7 @@ def write_tiny(
     write_json(folder / "config.json", dict(config))
     write_json(
         folder / "tokenizer_config.json",
-        {**tokenizer_config, "added_tokens_decoder": _added(tokenizer)},
+        {**tokenizer_config, "added_tokens_decoder": tokens_added(tokenizer)},
     )
     for name, content in files.items():
         write_json(folder / name, dict(content))
@@ -189,7 +189,7 @@ def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
     return [(left, right) for left, right in merges]
 
 
-def _added(tokenizer: Tokenizer) -> dict[str, Any]:
+def tokens_added(tokenizer: Tokenizer) -> dict[str, Any]:
     """Control tokens as tokenizer_config.json lists them."""
     names = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
     return {
