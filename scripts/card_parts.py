@@ -99,13 +99,13 @@ def _decoder(text: Fields, *, biased: bool = False) -> int:
 
 
 def _expert_decoder(text: Fields) -> int:
-    """DeepSeek-V2: a first dense layer, then routed and shared experts."""
+    """DeepSeek-V2: a first dense layer, then routed and shared experts. The bias that `noaux_tc`
+    chooses by is no parameter."""
     width, layers = text["hidden_size"], text["num_hidden_layers"]
     dense = text["first_k_dense_replace"]
     expert = 3 * width * text["moe_intermediate_size"]
     routed = text["n_routed_experts"]
-    router = routed * width + (routed if text["topk_method"] == "noaux_tc" else 0)
-    mixture = router + (routed + text["n_shared_experts"]) * expert
+    mixture = routed * width + (routed + text["n_shared_experts"]) * expert
     mlps = dense * 3 * width * text["intermediate_size"] + (layers - dense) * mixture
     each = _latent_attention(text) if text["use_mla"] else 4 * width * width
     return 2 * text["vocab_size"] * width + width + layers * (each + 2 * width) + mlps

@@ -87,7 +87,7 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The fields of config.json that decide sizes."""
+    """The fields of config.json that decide sizes. TOML has no null: a card writes "null"."""
 
     by: str
     fields: Mapping[str, Any]
@@ -197,5 +197,13 @@ def read_cards(file: Path) -> Iterator[Card]:
             "runtimes": {**shared.get("runtimes", {}), **model.get("runtimes", {})},
             "pitfalls": [*shared.get("pitfalls", []), *model.get("pitfalls", [])],
         }
+        if fields := model.get("config", {}).get("fields"):
+            joined["config"] = {**model["config"], "fields": _with_nulls(fields)}
         where = f"{file.name} {model.get('id', '?')}"
         yield build(Card, {**common, **model, **joined}, where=where)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(inner) for key, inner in value.items()}
+    return None if value == "null" else value

@@ -60,7 +60,7 @@ def load_model(
 
     check_weight_files(folder)
     config = read_model_config(folder, family)
-    with _quiet(), _load_errors(folder):
+    with _quiet(), _load_errors(folder), _unstacked_errors(folder, family):
         model, found = model_class(family).from_pretrained(
             str(folder),
             config=config,
@@ -70,6 +70,8 @@ def load_model(
             ignore_mismatched_sizes=True,  # or it stops at the first; all are listed below
             output_loading_info=True,
         )
+        if found["mismatched_keys"]:
+            _refuse_unstacked(folder, family)
     _check_loading(folder, found)
     look_both_ways(model, family)
     tell_clips_apart(model)
@@ -172,10 +174,16 @@ def _part_folders(folder: Path) -> list[Path]:
     is_flat = (folder / WEIGHTS).is_file() or (folder / WEIGHTS_INDEX).is_file()
     if is_flat or not (folder / "config.json").is_file():
         return []
-    config = read_json(folder / "config.json")
-    known = [f for f in families().items.values() if config.get("model_type") in f.model_types]
-    named = (f.part_folders for f in known if f.has_part_folders(folder))
+    named = (f.part_folders for f in _families_of(folder) if f.has_part_folders(folder))
     return [folder / name for name in next(named, ())]
+
+
+def _families_of(folder: Path) -> list[Family]:
+    """Families of the model_type of config.json, whether or not they take the checkpoint."""
+    if not (folder / "config.json").is_file():
+        return []
+    kind = read_json(folder / "config.json").get("model_type")
+    return [family for family in families().items.values() if kind in family.model_types]
 
 
 def check_weight_files(folder: Path) -> None:
@@ -284,6 +292,38 @@ def _check_loading(folder: Path, found: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
+def _unstacked_errors(folder: Path, family: Family) -> Iterator[None]:
+    """Experts of unequal number cannot be stacked, and `transformers` does not say which is missing."""
+    try:
+        yield
+    except RuntimeError:
+        _refuse_unstacked(folder, family)
+        raise
+
+
+def _refuse_unstacked(folder: Path, family: Family) -> None:
+    """Raise `CheckpointError` where no file has a tensor that is stacked with others when it is
+    read. Asked where loading has failed: of such tensors `transformers` names the whole alone."""
+    from safetensors import safe_open
+    from transformers.core_model_loading import revert_weight_conversion
+
+    if family.model_module == "transformers":
+        return
+    model = build_empty(folder, family)
+    names = model.state_dict()
+    published = set(revert_weight_conversion(model, names)) - set(names)
+    for file in weight_files(folder):
+        with safe_open(str(file), framework="np") as opened:
+            published -= set(opened.keys())
+    if published:
+        raise CheckpointError(
+            f"{folder}: weights and config.json do not fit; "
+            f"{len(published)} missing: {listed(sorted(published))}",
+            next_step=WRONG_WEIGHTS,
+        )
+
+
+@contextlib.contextmanager
 def _load_errors(source: object) -> Iterator[None]:
     from safetensors import SafetensorError
 
@@ -327,7 +367,11 @@ def _quiet() -> Iterator[None]:
 def _advice(folder: Path) -> str:
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
         return "pickled weights are never read; take a revision with *.safetensors, or convert it"
-    return "copy the *.safetensors files of the model into the folder"
+    parts = {f"{name}/" for family in _families_of(folder) for name in family.part_folders}
+    weights = " or ".join(["the *.safetensors files", ", ".join(sorted(parts))][: 1 + bool(parts)])
+    code = sorted(path.name for path in folder.glob("*.py"))
+    never = f" ({listed(code)} is code, which is never run)" if code else ""
+    return f"copy {weights} of the model into the folder{never}"
 
 
 def _corrupt(file: Path, error: Exception) -> CheckpointError:
