@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("deepseek_vl2.json")
 SIZES = (
     (1, 1), (1, 2), (200, 1), (1, 200), (384, 384), (383, 385), (640, 480), (481, 641), (200, 1000),
-    (2000, 300), (1920, 1080), (1024, 768), (1000, 1000), (1240, 1754), (41, 4000),
+    (2000, 300), (1920, 1080), (1024, 768), (1000, 1000), (41, 4000),
 )  # fmt: skip
 PUBLISHED = (
     (384, 384), (384, 768), (768, 384), (384, 1152), (1152, 384), (384, 1536), (1536, 384),
@@ -71,7 +71,7 @@ def main() -> None:
     """Run the reference over all variants and sizes, and write what it gave."""
     from PIL import Image, ImageOps
 
-    variants = [_variant(384, 1), _variant(384, 2), _variant(384, 3), _variant(42, 1)]
+    variants = [_variant(384, 1), _variant(384, 3), _variant(42, 2)]
     entries = []
     for number, variant in enumerate(variants):
         candidates = [tuple(size) for size in variant["arguments"]["candidates"]]
