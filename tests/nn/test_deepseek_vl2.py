@@ -27,11 +27,12 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from manako.core.files import read_json
 from manako.families._shared.tiny_deepseek import TinyDeepseek, Variant, write_checkpoint
+from manako.families.deepseek_vl2 import FAMILY
 from manako.nn import deepseek_vl2_text as text
-from manako.nn import recompute
 from manako.nn.attention import use_segments
 from manako.nn.cache import cache_argument, cache_of
 from manako.nn.deepseek_vl2 import DeepseekVL2Config, DeepseekVL2ForConditionalGeneration
+from manako.nn.recompute import recompute_layers
 
 VARIANTS: tuple[Variant, ...] = ("mha_softmax", "mla_softmax", "mla_sigmoid")
 TOLERANCE = 1e-5
@@ -289,8 +290,7 @@ def test_gradients_with_layers_computed_twice_are_the_same(subject: Subject) -> 
     model = DeepseekVL2ForConditionalGeneration.from_pretrained(subject.folder).train()
     asked = question((2, 1))
     once = gradients(model, asked)
-    for layer in recompute.layers_of(model):
-        layer[1].forward = recompute._Twice(layer[1], layer[1].forward)
+    assert recompute_layers(model, FAMILY, ["vision", "language"]) == {"vision": 3, "language": 2}
     twice = gradients(model, asked)
     assert once.keys() == twice.keys()
     assert all(torch.equal(once[name], twice[name]) for name in once)
@@ -427,7 +427,7 @@ def test_auto_classes_know_the_model(sigmoid: Subject) -> None:
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # PEFT asks it
 def test_adapters_sit_on_linear_modules(subject: Subject) -> None:
     model = DeepseekVL2ForConditionalGeneration.from_pretrained(subject.folder)
-    targets = r"language\..*(self_attn|mlp|shared_experts)\.\w+_proj(_with_mqa)?"
+    targets = FAMILY.adapter_targets["language"]
     wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=targets))
     found = gradients(wrapped, question((1, 1)))
     assert found
