@@ -43,6 +43,59 @@ def online(world: World, tiny_qwen: Path, tmp_path: Path, monkeypatch: pytest.Mo
     return world
 
 
+@pytest.fixture(scope="session")
+def parted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Heron-NVILA-Lite, whose parts lie in folders."""
+    from manako.families.nvila_lite import FAMILY
+
+    folder = tmp_path_factory.mktemp("parted") / "tiny-heron"
+    FAMILY.make_tiny(folder)
+    return folder
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_model_in_folders_is_fetched_with_all_its_parts_and_no_code(
+    online: World, parted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = {"modeling_vila.py": b"raise SystemExit", "llm/tokenization.py": b"raise SystemExit"}
+    files = files_below(parted)
+    online.commits[COMMIT] = {**files, **code, "llm/pytorch_model.bin": b"PK\3\4"}
+    asked = picture_and_question()
+    expected = manako.load(parted).generate_content(asked, max_new_tokens=4).token_ids
+    model = manako.load(ID)
+    assert model.generate_content(asked, max_new_tokens=4).token_ids == expected
+    assert files_below(model.folder) == files  # every file, and nothing else
+    online.asked.clear()
+    assert find_model(ID, revision=COMMIT).folder == model.folder
+    assert online.asked == []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert find_model(ID).folder == model.folder
+    assert online.asked == []
+
+
+def test_a_pinned_model_in_folders_that_lacks_a_part_here_is_asked_for_again(
+    online: World, parted: Path
+) -> None:
+    online.commits[COMMIT] = files_below(parted)
+    for name in ("vision_tower/model.safetensors", "llm/tokenizer.json"):
+        folder = find_model(ID, revision=COMMIT).folder
+        (folder / name).unlink()
+        online.asked.clear()
+        assert (find_model(ID, revision=COMMIT).folder / name).is_file()
+        assert online.asked
+
+
+def test_a_part_that_the_hub_does_not_have_is_named(online: World, parted: Path) -> None:
+    files = files_below(parted)
+    online.commits[COMMIT] = {n: d for n, d in files.items() if not n.startswith("mm_projector/")}
+    with pytest.raises(CheckpointError, match="of its parts, mm_projector/ has none"):
+        manako.load(ID)
+
+
 def picture_and_question() -> list[Any]:
     return [picture(56, 56), "何が見えますか。"]
 

@@ -24,6 +24,8 @@ PartName = Literal["vision", "projector", "language"]
 PARTS: tuple[PartName, ...] = ("vision", "projector", "language")
 AttentionRule = Literal["causal", "image_blocks", "soft_capped", "segment_split"]
 VisionBlock = Literal["plain", "gated"]
+FLAT_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+"""Beside config.json, where a checkpoint keeps its parts in no folders."""
 PixelReference = Literal["torch_aa", "pil", "float_interpolate"]
 
 
@@ -216,11 +218,18 @@ class Family:
     def read_config(self, folder: Path) -> dict[str, Any]:
         """config.json; that of each part folder `NAME` stands in it as `NAME_cfg`.
 
-        Raises `CheckpointError` where some part folders are there and others are not.
+        Raises `CheckpointError` where some part folders are there and others are not, or weights
+        beside them.
         """
         config = _read_config(folder)
         if not self.has_part_folders(folder):
             return config
+        if flat := [name for name in FLAT_WEIGHTS if (folder / name).is_file()]:
+            there = [f"{name}/" for name in self.part_folders if (folder / name).is_dir()]
+            raise CheckpointError(
+                f"{folder} has its weights twice: {flat[0]}, and in {', '.join(there)}",
+                next_step="keep one layout: move the folders away, or that file",
+            )
         missing = [
             name for name in self.part_folders if not (folder / name / "config.json").is_file()
         ]

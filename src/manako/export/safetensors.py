@@ -165,7 +165,11 @@ def _compare(
         out=out,
         dtype=dtype,
         base=None if model.adapter is None else str(model.folder),
-        files=tuple((p.name, p.stat().st_size) for p in sorted(folder.iterdir())),
+        files=tuple(
+            (path.relative_to(folder).as_posix(), path.stat().st_size)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        ),
         probes=len(probes),
         same_answers=same,
         logit_gap=gap,

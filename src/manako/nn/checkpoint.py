@@ -59,7 +59,8 @@ def load_model(
     from manako.nn.patches import look_both_ways, tell_clips_apart
 
     check_weight_files(folder)
-    config = read_model_config(folder, family)
+    with _load_errors(folder):
+        config = read_model_config(folder, family)
     with _quiet(), _load_errors(folder), _unstacked_errors(folder, family):
         model, found = model_class(family).from_pretrained(
             str(folder),

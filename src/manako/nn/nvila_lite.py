@@ -73,7 +73,7 @@ GENERATION = "generation_config.json"
 
 
 class NvilaLiteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
-    """Fields of the assumed flat config.json. Raises `ValueError` for another kind of NVILA.
+    """Fields of the assumed flat config.json. Raises `CheckpointError` for another kind of NVILA.
 
     image_token_id: whose places a picture takes; None where only shapes are asked for.
     mm_vision_select_layer: hidden state of the tower that is read, counted from its end.
@@ -102,7 +102,7 @@ class NvilaLiteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             _expect(name, bool(fields.get(name)), False)
         layers = self.vision_config.num_hidden_layers
         if not -layers <= self.mm_vision_select_layer <= -1:
-            raise ValueError(
+            raise _other(
                 f"mm_vision_select_layer is {self.mm_vision_select_layer}, expected -{layers} to -1"
             )
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
@@ -160,7 +160,14 @@ class VilaConfig(NvilaLiteConfig):  # type: ignore[no-untyped-call]
 
 def _expect(name: str, found: object, expected: object) -> None:
     if found != expected:
-        raise ValueError(f"{name} is {found!r}, expected {expected!r} (NVILA-Lite as Heron has it)")
+        raise _other(f"{name} is {found!r}, expected {expected!r}")
+
+
+def _other(what: str) -> CheckpointError:
+    return CheckpointError(
+        f"config.json describes no NVILA-Lite as Heron has it: {what}",
+        next_step="choose one of turing-motors/Heron-NVILA-Lite-1B, -2B, -15B and -33B",
+    )
 
 
 def _text_config(found: Any) -> PreTrainedConfig:
@@ -169,9 +176,7 @@ def _text_config(found: Any) -> PreTrainedConfig:
     fields = dict(found or {})
     kind = fields.pop("model_type", LANGUAGE_MODELS[0])
     if kind not in LANGUAGE_MODELS:
-        raise ValueError(
-            f"the language model is {kind!r}, expected one of {', '.join(LANGUAGE_MODELS)}"
-        )
+        raise _other(f"the language model is {kind!r}, expected {' or '.join(LANGUAGE_MODELS)}")
     return AutoConfig.for_model(kind, **fields)
 
 
