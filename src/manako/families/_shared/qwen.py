@@ -242,16 +242,17 @@ def open_qwen(folder: Path, family: Family, *, time: TimeRule) -> QwenProcessor:
     return QwenProcessor(
         **opened,
         pixel_rule=_pixel_rule(folder, image_config),
-        settings=_image_settings(folder, config, image_config),
+        settings=read_settings(folder, config, image_config),
         time=time,
         tokens_per_second=rate if time == "seconds" else None,
         vision_marks=(ends[0], ends[1]),
     )
 
 
-def _image_settings(
+def read_settings(
     folder: Path, config: Mapping[str, Any], image_config: Mapping[str, Any]
 ) -> ImageSettings:
+    """Sizes and limits of both files, which must agree on those that they share."""
     size = image_config.get("size") or {}
     vision = config["vision_config"]
     settings = ImageSettings(

@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,18 +24,24 @@ class TextTokenizer:
     """A `tokenizer.json` that encodes contents as plain text. Picklable: reopened where used.
 
     Those converted from SentencePiece put a blank before a text: before every stretch that follows
-    a control token, or before the first alone.
+    a control token, or before the first alone. A unigram model has its control tokens among its
+    pieces, and would find them in a text that spells them: there the text is cut inside them.
+
+    holds_added: whether a text may hold added tokens that the file does not call special.
     """
 
     file: Path
+    holds_added: bool = True
     _loaded: Tokenizer | None = field(default=None, repr=False, compare=False)
     _cache: OrderedDict[Hashable, Any] = field(
         default_factory=OrderedDict, repr=False, compare=False
     )
     _by_place: dict[Place, Tokenizer] = field(default_factory=dict, repr=False, compare=False)
+    _never: dict[int, str] | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self.file, "_loaded": None, "_cache": OrderedDict(), "_by_place": {}}
+        kept = {"file": self.file, "holds_added": self.holds_added}
+        return {**kept, "_loaded": None, "_cache": OrderedDict(), "_by_place": {}, "_never": None}
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -50,13 +57,43 @@ class TextTokenizer:
         longer text, where it stands `at`."""
         if found := self._cache.get((text, at)):
             return found  # type: ignore[no-any-return]
-        encoding = self._for(at).encode(text, add_special_tokens=False)
-        result = (encoding.ids, encoding.offsets)
+        result = self._spelled_out(text, at)
         if len(text) <= MAX_CACHED_STRETCH_CHARACTERS:
             self._cache[text, at] = result
             if len(self._cache) > MAX_CACHED_STRETCHES:
                 self._cache.popitem(last=False)
         return result
+
+    def _spelled_out(self, text: str, at: Place) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and offsets of a text, no control token among them: where the model finds one that
+        is spelled there, the text is cut behind its first character."""
+        encoding = self._for(at).encode(text, add_special_tokens=False)
+        never = self._never_in_text
+        cuts = [
+            start + 1
+            for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if token_id in never and end - start > 1 and text[start:end] == never[token_id]
+        ]
+        if not cuts:
+            return encoding.ids, encoding.offsets
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        for start, end in pairwise([0, *cuts, len(text)]):
+            more, places = self._spelled_out(text[start:end], "inside" if start else at)
+            ids += more
+            offsets += ((a + start, b + start) for a, b in places)
+        return ids, offsets
+
+    @property
+    def _never_in_text(self) -> dict[int, str]:
+        """Control tokens that a text must not become, by id."""
+        if self._never is None:
+            self._never = {
+                token_id: token.content
+                for token_id, token in self.added().items()
+                if token.special or not self.holds_added
+            }
+        return self._never
 
     def decode(self, ids: Sequence[int], *, at: Place = "start") -> str:
         """Text of ids, control tokens included. A blank that the tokenizer puts before a text is
