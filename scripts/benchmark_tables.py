@@ -38,6 +38,7 @@ def blocks() -> dict[str, str]:
         "train_loop": _of("train-loop-*.json", _rates("tokens_per_second", "tokens/s")),
         "train_profile": _of("train-loop-forms.json", _profiles),
         "pack_fill": _of("pack-fill.json", _fills),
+        "moe_experts": _of("moe-experts.json", _rates("tokens_per_second", "tokens/s")),
         "gpu": _of("gpu-train-*.json", _gpu),
     }
 

@@ -64,3 +64,12 @@ def test_the_input_path_gives_the_same_tokens_and_pictures_as_trl(tmp_path: Path
     assert found["pixels"]["share_unequal"] < 0.05  # Pillow's filter rounds some levels otherwise
     assert len(found["ratios"]) == 2
     assert all(len(lines) == 10 for lines in found["profile"].values())
+
+
+@pytest.mark.slow
+def test_the_experts_benchmark_compares_results_before_it_times_them(tmp_path: Path) -> None:
+    small = ("--tokens", "16", "--width", "32", "--inner", "16", "--experts", "4", "--chosen", "2")
+    found = result_of(tmp_path, "cpu.moe_experts", *small, "--rounds", "1")
+    assert len(found["tokens_per_second"]) == 12
+    assert len(found["ratios"]) == 8
+    assert all(worst < 0.03 for worst in found["apart"].values())
