@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from doc_blocks import DOCUMENTS, ROOT, Block, blocks_of, commands_of, read
 
 from manako.cli.root import ROOT as MANAKO
+from manako.core.family import families
 from manako.core.record import read_record, write_record
 
 MODEL = "models/Qwen2-VL-2B-Instruct"
@@ -143,6 +144,8 @@ def prepare(document: str) -> None:
         for name in ("my-forms", "my-forms-heldout"):
             call = ["manako", "data", "convert", f"{name}.json", "--out", f"data/{name}"]
             run_command(call, Block(document, 0, "sh", "", ""))
+    if document == "docs/native.md":
+        families().items["nvila_lite"].make_tiny(Path("models/Heron-NVILA-Lite-1B"))
     if document == "docs/map.md":
         steps = [{"kind": "step", "step": step, "loss": 1.0 / step} for step in (1, 2)]
         write_record(Path("runs/my-forms/record.jsonl"), "train", steps)
