@@ -258,7 +258,7 @@ def recipe_for(model: Path, data: Path, run: Path, **changes: Any) -> Recipe:
         model=str(model),
         data=(Source(path=str(data)),),
         output_dir=str(run),
-        pack_tokens=512,
+        pack_tokens=400,
         global_batch_packs=1,
         max_steps=6,
         save_steps=2,
@@ -286,7 +286,7 @@ def test_the_quickstarts_data_lowers_the_loss_and_a_run_resumes_exactly(
 def test_full_training_lowers_the_loss_and_resumes_exactly(
     made: Mapping[str, Path], forms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained_twice(made["folders"], forms, tmp_path, monkeypatch, way="full", steps=4)
+    trained_twice(made["folders"], forms, tmp_path, monkeypatch, way="full", steps=2)
 
 
 def trained_twice(
@@ -304,7 +304,9 @@ def trained_twice(
 
     with pytest.raises(KeyboardInterrupt):
         run_training(halves, listener=stop)
-    again = run_training(halves)
+    told: list[Mapping[str, Any]] = []
+    again = run_training(halves, listener=told.append)
+    assert (told[0]["kind"], told[0]["step"]) == ("resume", steps // 2)
     assert again.step == whole.step == steps
     losses = [e["loss"] for e in read_record(whole.folder / "record.jsonl").of_kind("step")]
     assert losses[-1] < losses[0]

@@ -13,8 +13,9 @@ import torch
 from reference import nvila_lite as plain
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
+from manako.core.conversation import Conversation, Message, Text
 from manako.core.errors import CheckpointError
 from manako.core.files import read_json, write_json
 from manako.families.nvila_lite import FAMILY
@@ -28,6 +29,7 @@ from manako.nn.nvila_lite import (
     VilaConfig,
 )
 from manako.nn.recompute import recompute_layers
+from manako.verify._subject import picture
 
 TOLERANCE = 1e-5
 """Of the spread: the reference is float64, ours float32 with its sums in another order; worst seen is
@@ -506,3 +508,58 @@ def test_a_head_in_the_weights_is_read_and_written(flat: Path, tmp_path: Path) -
     fields["vision_config"].pop("vision_use_head", None)
     write_json(tmp_path / "a" / "config.json", fields)
     assert same(load_model(tmp_path / "a", FAMILY).state_dict(), with_head.state_dict())
+
+
+# ------------------------------------------------------------------------ the sequence
+
+
+def prompt_of(contents: list[Any]) -> Conversation:
+    parts = [Text(part) if isinstance(part, str) else picture(*part) for part in contents]
+    return Conversation((Message("user", tuple(parts)),), id="row")
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        [(56, 56), "何?"],
+        [(300, 200), "what is this?"],
+        ["\n次の画像 ", (2000, 300), " は何ですか。 "],
+        ["describe", (112, 56)],
+        [
+            (64, 48),
+            "これは日本の画像です",
+            (30, 90),
+            "これはオーストリアの画像です",
+            "違いを説明して",
+        ],
+        [(56, 56), "\n\nlines"],
+        ["no picture"],
+    ],
+)
+def test_ids_are_those_of_the_reference(contents: list[Any], even: Path) -> None:
+    """Its `dropped_ids` are left empty: `<|im_end|>` behind a picture stays here, on purpose."""
+    processor: Any = FAMILY.open(even)
+    alone = sum(not isinstance(part, str) for part in contents) == 1
+    counted = []
+    for part in contents:
+        if isinstance(part, str):
+            counted.append(part)
+            continue
+        views = plain.views_of_one_picture(*part, tile=56) if alone else [plain.whole_view(56)]
+        counted.append(len(views))
+    tokenizer = AutoTokenizer.from_pretrained(even / "llm", local_files_only=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": plain.user_text(counted)}],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    (newline_id,) = tokenizer("\n")["input_ids"]
+    image_id = tokenizer.convert_tokens_to_ids("<image>")
+    places = plain.sequence(
+        tokenizer(text)["input_ids"],
+        image_token_id=image_id,
+        newline_token_id=newline_id,
+        vectors_per_tile=4,
+    )
+    expected = [image_id if isinstance(place, tuple) else place for place in places]
+    assert processor.encode_prompt(prompt_of(contents)).input_ids.tolist() == expected
