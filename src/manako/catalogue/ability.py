@@ -35,8 +35,9 @@ def ability_of(family: str) -> Ability:
 
 def can_train(card: Card) -> bool:
     """Whether Manako trains this very model: the laws hold for its family, and its weights are there
-    in the layout of transformers, not as a program's file alone."""
-    return ability_of(card.family).can_train and card.runtime("transformers") == "yes"
+    in the layout that its authors' code reads, of which a card speaks under `transformers`, and not
+    as a program's file alone. Whether transformers has a class of its own does not matter."""
+    return ability_of(card.family).can_train and card.runtime("transformers") != "unknown"
 
 
 @cache

@@ -248,16 +248,20 @@ class DeepseekVL2VisionTower(DeepseekVL2PreTrainedModel):
         return self.norm(x_NLC)  # type: ignore[no-any-return]
 
 
-class DeepseekVL2Projector(nn.Module):
+class DeepseekVL2Projector(DeepseekVL2PreTrainedModel):
     """`projector`: r x r neighbours become one vector, of which two linear layers make a token."""
 
+    config: DeepseekVL2ProjectorConfig
+    config_class = DeepseekVL2ProjectorConfig
+
     def __init__(self, config: DeepseekVL2ProjectorConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.ratio = config.downsample_ratio
         wide = config.input_dim * self.ratio**2
         self.layers = nn.Sequential(
             nn.Linear(wide, config.n_embed), nn.GELU(), nn.Linear(config.n_embed, config.n_embed)
         )
+        self.post_init()
 
     def forward(self, x_NssC: Tensor) -> Tensor:
         """[N, s, s, C] → [N, s / r, s / r, D]; the map grows to the right and below with zeros."""

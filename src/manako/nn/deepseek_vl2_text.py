@@ -89,7 +89,7 @@ class DeepseekVL2LanguageConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = 100001
     tie_word_embeddings: bool = False
     rope_theta: float = 10000.0
-    rope_scaling: dict[str, Any] | None = None  # type: ignore[assignment]
+    rope_scaling: dict[str, Any] | None = None
     attention_bias: bool = False
     attention_dropout: float = 0.0
 
@@ -115,8 +115,11 @@ class DeepseekVL2PreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         for name, std in getattr(module, "drawn", {}).items():
             init.normal_(getattr(module, name), mean=0.0, std=std)
-        if isinstance(module, DeepseekVL2Router) and module.e_score_correction_bias is not None:
-            init.zeros_(module.e_score_correction_bias)
+        if (
+            isinstance(module, DeepseekVL2Router)
+            and (bias := module.e_score_correction_bias) is not None
+        ):
+            init.zeros_(bias)
 
 
 class DeepseekVL2RMSNorm(nn.Module):
@@ -259,11 +262,14 @@ class DeepseekVL2Router(nn.Module):
         super().__init__()
         experts = config.n_routed_experts
         assert experts is not None  # `check_language` has said so
-        self.config = config
+        assert config.num_experts_per_tok is not None
+        self.config, self.chosen = config, config.num_experts_per_tok
         self.weight = nn.Parameter(torch.empty(experts, config.hidden_size))
         self.drawn = {"weight": config.initializer_range}
         has_bias = config.topk_method == "noaux_tc"
         self.register_buffer("e_score_correction_bias", torch.zeros(experts) if has_bias else None)
+
+    e_score_correction_bias: Tensor | None
 
     def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
         """Chosen experts [T, K] and their weights, float32 [T, K]."""
@@ -272,7 +278,7 @@ class DeepseekVL2Router(nn.Module):
             logits_TE = functional.linear(x_TD.float(), self.weight.float())
             is_sigmoid = config.scoring_func == "sigmoid"
             scores_TE = logits_TE.sigmoid() if is_sigmoid else logits_TE.softmax(dim=-1)
-            chosen_TK = self._choice(scores_TE.detach()).topk(config.num_experts_per_tok).indices
+            chosen_TK = self._choice(scores_TE.detach()).topk(self.chosen).indices
             weights_TK = scores_TE.gather(1, chosen_TK)
             if config.norm_topk_prob:
                 weights_TK = weights_TK / (weights_TK.sum(dim=-1, keepdim=True) + NORM_FLOOR)
@@ -291,7 +297,7 @@ class DeepseekVL2Router(nn.Module):
         best_Tk = choice_TGe.topk(2, dim=-1).values.sum(dim=-1).topk(kept).indices
         is_kept_TG = torch.zeros_like(choice_TGe[..., 0], dtype=torch.bool)
         is_kept_TG = is_kept_TG.scatter(1, best_Tk, True)
-        return choice_TGe.masked_fill(~is_kept_TG[..., None], 0.0).flatten(1)
+        return choice_TGe.masked_fill(~is_kept_TG[..., None], 0.0).flatten(1)  # type: ignore[no-any-return]
 
 
 class DeepseekVL2Experts(nn.Module):
@@ -325,7 +331,7 @@ class DeepseekVL2Experts(nn.Module):
         place_S = torch.empty_like(order_S)
         place_S[order_S] = torch.arange(len(order_S), device=order_S.device)
         done_TKD = done_SD[place_S].unflatten(0, chosen_TK.shape)
-        return (done_TKD * weights_TK[..., None]).sum(dim=1).to(x_TD.dtype)
+        return (done_TKD * weights_TK[..., None]).sum(dim=1).to(x_TD.dtype)  # type: ignore[no-any-return]
 
 
 def grouped(x_SD: Tensor, counts_E: Tensor, gate_up: Tensor, down: Tensor, act: Any) -> Tensor:
