@@ -82,6 +82,11 @@ class Processor(Protocol):
         ...
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how this checkpoint's files are read."""
+        ...
+
+    @property
     def fingerprint(self) -> Mapping[str, str]:
         """Named hashes of what decides tokens and pixels: tokenizer, template, image settings."""
         ...

@@ -84,14 +84,15 @@ def open_model(
         put_adapter(network, named.adapter, named.folder)
     network.train(False)
     network.requires_grad_(False)
+    processor = _processor(family, named.folder, named.adapter)
     return Model(
         network=network,
-        processor=_processor(family, named.folder, named.adapter),
+        processor=processor,
         family=family,
         folder=named.folder,
         adapter=named.adapter,
         repetition_penalty=penalty,
-        notes=(*named.notes, f"on {where} in {str(network.dtype).removeprefix('torch.')}"),
+        notes=(*named.notes, *processor.notes, f"on {where} in {str(network.dtype).removeprefix('torch.')}"),
     )
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,13 +41,13 @@ from transformers import (
 
 from manako.core.errors import CheckpointError
 from manako.core.files import read_json, write_json
-from manako.nn.checkpoint import (
-    MAX_SHARD_SIZE,
-    WEIGHTS,
-    WEIGHTS_INDEX,
-    read_tensors,
-    weight_files,
-    write_tensors,
+from manako.nn.checkpoint import MAX_SHARD_SIZE, listed
+from manako.nn.part_weights import (
+    has_folders,
+    part_of_name,
+    read_weights,
+    write_parts,
+    write_weights,
 )
 
 if TYPE_CHECKING:
@@ -349,13 +348,14 @@ class NvilaLiteForConditionalGeneration(  # type: ignore[no-untyped-call]
             return super().from_pretrained(None, *arguments, config=config, **others)
         folder = Path(source)
         config = _read_config(folder, config)
-        weights, has_folders = _read_weights(folder)
+        is_parted, weights = has_folders(folder, FOLDERS), read_weights(folder, FOLDERS)
+        _check_names(folder, weights)
         is_old = any(name.startswith(OLD_TOWER) for name in weights)
         named = {_own_name(name): tensor for name, tensor in weights.items()}
-        _fit(config, named, text_folder := folder / FOLDERS[0] if has_folders else folder)
+        _fit(config, named, text_folder := folder / FOLDERS[0] if is_parted else folder)
         found = super().from_pretrained(None, *arguments, config=config, state_dict=named, **others)
         model = found[0] if isinstance(found, tuple) else found
-        model.has_folders, model.tower_name = has_folders, OLD_TOWER if is_old else TOWER
+        model.has_folders, model.tower_name = is_parted, OLD_TOWER if is_old else TOWER
         model.name_or_path = model.config.name_or_path = str(source)
         if (text_folder / GENERATION).is_file():
             model.generation_config = GenerationConfig.from_pretrained(str(text_folder))
@@ -381,12 +381,10 @@ class NvilaLiteForConditionalGeneration(  # type: ignore[no-untyped-call]
         text_folder = folder / FOLDERS[0] if self.has_folders else folder
         if self.generation_config is not None:
             self.generation_config.save_pretrained(str(text_folder))
-        if not self.has_folders:
-            _write_weights(folder, weights, max_shard_size)
-            return
-        for part in FOLDERS:
-            own = {n.removeprefix(f"{part}."): t for n, t in weights.items() if _part(n) == part}
-            _write_weights(folder / part, own, max_shard_size)
+        if self.has_folders:
+            write_parts(folder, weights, FOLDERS, max_shard_size)
+        else:
+            write_weights(folder, weights, max_shard_size)
 
     def _published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """By the names in the files; a weight that is tied to another is left out."""
@@ -434,18 +432,6 @@ def _projector(config: NvilaLiteConfig) -> dict[str, Any]:
     return {"model_type": PROJECTOR_TYPE, "mm_projector_type": config.mm_projector_type}
 
 
-def _part(name: str) -> str:
-    return name.partition(".")[0]
-
-
-def _own_name(name: str) -> str:
-    return TOWER + name.removeprefix(OLD_TOWER) if name.startswith(OLD_TOWER) else name
-
-
-def _has_folders(folder: Path) -> bool:
-    return any((folder / part).is_dir() for part in FOLDERS)
-
-
 def _read_config(folder: Path, config: Any) -> NvilaLiteConfig:
     """A copy of `config`, or what the files say where it is none or names parts by paths."""
     if isinstance(config, NvilaLiteConfig) and not getattr(config, "has_paths", False):
@@ -456,19 +442,19 @@ def _read_config(folder: Path, config: Any) -> NvilaLiteConfig:
     return NvilaLiteConfig.from_dict(copy.deepcopy(fields))  # type: ignore[no-any-return]
 
 
-def _read_weights(folder: Path) -> tuple[dict[str, Tensor], bool]:
-    """Tensors by their published names, those of a part folder with its name before them; and
-    whether there are part folders."""
-    is_flat = (folder / WEIGHTS).is_file() or (folder / WEIGHTS_INDEX).is_file()
-    if is_flat or not _has_folders(folder):
-        files = weight_files(folder)
-        return {n: t for file in files for n, t in read_tensors(file).items()}, False
-    return {
-        f"{part}.{name}": tensor
-        for part in FOLDERS
-        for file in weight_files(folder / part)
-        for name, tensor in read_tensors(file).items()
-    }, True
+def _own_name(name: str) -> str:
+    return TOWER + name.removeprefix(OLD_TOWER) if name.startswith(OLD_TOWER) else name
+
+
+def _check_names(folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raise `CheckpointError` where flat weights have a name that is not of the assumed layout."""
+    if found := {part_of_name(name) for name in weights} - set(FOLDERS):
+        raise CheckpointError(
+            f"{folder}: names of the weights begin with {listed(found)}; the flat layout, which is an "
+            f"assumed layout (as NVIDIA's NVILA-Lite-hf has it), begins them with {listed(FOLDERS)}",
+            next_step="take the repository without -hf, which has the three folders; and report "
+            "these names, so that the layout is known",
+        )
 
 
 def _fit(config: NvilaLiteConfig, weights: Mapping[str, Tensor], text_folder: Path) -> None:
@@ -486,21 +472,6 @@ def _fit(config: NvilaLiteConfig, weights: Mapping[str, Tensor], text_folder: Pa
                 next_step="take all tokenizer files from the model's own repository",
             )
         config.image_token_id = ids[0]
-
-
-def _write_weights(folder: Path, weights: Mapping[str, Tensor], max_shard_size: int | str) -> None:
-    """As one file, or as shards with an index."""
-    from huggingface_hub import split_torch_state_dict_into_shards
-
-    split = split_torch_state_dict_into_shards(
-        dict(weights), max_shard_size=max_shard_size, filename_pattern="model{suffix}.safetensors"
-    )
-    for name, held in split.filename_to_tensors.items():
-        write_tensors(folder / name, {tensor: weights[tensor] for tensor in held})
-    if split.is_sharded:
-        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-        (folder / WEIGHTS_INDEX).write_text(text, encoding="utf-8")
 
 
 AutoConfig.register(NvilaLiteConfig.model_type, NvilaLiteConfig, exist_ok=True)

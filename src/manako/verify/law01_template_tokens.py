@@ -19,6 +19,9 @@ from manako.verify._subject import Law, Subject, demand
 def _check(subject: Subject) -> str:
     from transformers import AutoTokenizer
 
+    from manako.nn.checkpoint import model_class
+
+    model_class(subject.family)  # transformers looks a flat config.json up to choose a tokenizer
     tokenizer = AutoTokenizer.from_pretrained(
         subject.family.text_folder(subject.folder), local_files_only=True
     )

@@ -44,6 +44,10 @@ BICUBIC = 3
 DYNAMIC = "dynamic"
 MIN_TILES, MAX_TILES = 1, 12
 """Of NVILA-Lite, where config.json does not say."""
+ASSUMED = (
+    "assumed layout: a flat Heron (-hf) was never seen by Manako's makers; names are those of NVIDIA's "
+    "NVILA-Lite-hf"
+)
 WHOLE = (0, 0)
 """Grid of a picture that is one of several."""
 
@@ -147,6 +151,10 @@ class NvilaProcessor(ChatProcessor):
             return np.ascontiguousarray(tiles)
         whole_HWC = resize_pillow(pixels_HWC, tile, tile, resample=BICUBIC)
         return np.concatenate([tiles, whole_HWC.transpose(2, 0, 1)[None]])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return () if self.text_folder else (ASSUMED,)
 
     def save(self, folder: Path) -> None:
         for name in (self.text_folder, self.image_folder):

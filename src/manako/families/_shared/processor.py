@@ -189,6 +189,11 @@ class ChatProcessor:
         copy_image_files(self.folder, folder)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing, where files are read as published."""
+        return ()
+
+    @property
     def image_fingerprint(self) -> str:
         return f"{self.settings} {self.pixel_rule}"
 
