@@ -92,7 +92,11 @@ def open_model(
         folder=named.folder,
         adapter=named.adapter,
         repetition_penalty=penalty,
-        notes=(*named.notes, *processor.notes, f"on {where} in {str(network.dtype).removeprefix('torch.')}"),
+        notes=(
+            *named.notes,
+            *processor.notes,
+            f"on {where} in {str(network.dtype).removeprefix('torch.')}",
+        ),
     )
 
 
