@@ -12,6 +12,7 @@ import pytest
 import torch
 from picture_rows import asked, gap_of_packing, same_as_generate
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 import manako
 from manako.core.conversation import Conversation, Message, Text
@@ -29,7 +30,8 @@ from manako.families.sarashina2_vision import FAMILY
 from manako.nn.checkpoint import load_model
 from manako.samples.forms import write_forms
 from manako.train.loop import run_training
-from manako.verify._subject import picture
+from manako.verify._subject import Subject, picture
+from manako.verify.runner import laws
 
 PREPROCESSOR = "preprocessor_config.json"
 OCR_PIXELS = 2_458_624
@@ -154,6 +156,16 @@ def test_control_tokens_that_a_text_spells_stay_text(copied: Path) -> None:
     assert ids.count(2) == 2
     answer = example.input_ids[example.trained].tolist()
     assert processor.tokenizer.decode(answer[:-1], at="inside") == spelled
+
+
+def test_law_1_reads_unigram_pieces_whatever_class_the_file_names(copied: Path) -> None:
+    """transformers 5 would make a BPE of them. Should the last line fail, that was mended."""
+    change(copied, "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+    assert Subject(copied).verdict(laws()[0]).state == "holds"
+    text = "この画像"
+    theirs = AutoTokenizer.from_pretrained(copied, local_files_only=True)
+    ours: Any = FAMILY.open(copied)
+    assert theirs(text)["input_ids"] != ours.tokenizer.encode(text)[0]
 
 
 def test_pixels_are_floats_that_may_overshoot_and_are_shown_as_bytes(tiny: Path) -> None:

@@ -13,24 +13,35 @@ from typing import Any
 from unittest.mock import patch
 
 from manako.core.conversation import Conversation, Text
+from manako.core.files import read_json
 from manako.verify._subject import Law, Subject, demand
 
 
 def _check(subject: Subject) -> str:
-    from transformers import AutoTokenizer
-
-    from manako.nn.checkpoint import model_class
-
-    model_class(subject.family)  # transformers looks a flat config.json up to choose a tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(
-        subject.family.text_folder(subject.folder), local_files_only=True
-    )
+    tokenizer = _reference(subject)
     compared = 0
     for probe in subject.probes():
         asked = Conversation(probe.messages[:-1], id=probe.id)
         compared += _compare(subject, tokenizer, asked, prompt=True)
         compared += _compare(subject, tokenizer, probe, prompt=False)
     return f"{compared} tokens equal in {2 * len(subject.probes())} renderings"
+
+
+def _reference(subject: Subject) -> Any:
+    """The tokenizer as transformers opens it; one of unigram pieces from its tokenizer.json alone.
+
+    The class that most such checkpoints name, `LlamaTokenizer`, makes a BPE of the same pieces in
+    transformers 5 (5.23 and 5.24), which gives ids that its authors' tokenizer never gave.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from manako.nn.checkpoint import model_class
+
+    model_class(subject.family)  # transformers looks a flat config.json up to choose a tokenizer
+    folder = subject.family.text_folder(subject.folder)
+    is_unigram = read_json(folder / "tokenizer.json")["model"].get("type") == "Unigram"
+    opener: Any = PreTrainedTokenizerFast if is_unigram else AutoTokenizer
+    return opener.from_pretrained(folder, local_files_only=True)
 
 
 def _compare(subject: Subject, tokenizer: Any, conversation: Conversation, *, prompt: bool) -> int:
