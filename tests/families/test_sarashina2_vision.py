@@ -293,7 +293,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "mean": (lambda f: change(f, PREPROCESSOR, do_normalize=False), "do_normalize False"),
     "class": (
         lambda f: change(f, PREPROCESSOR, image_processor_type="Qwen2VLImageProcessor"),
-        "known for 'Sarashina2VisionImageProcessor' alone",
+        "holds for 'Sarashina2VisionImageProcessor'",
     ),
     "patch": (lambda f: change(f, PREPROCESSOR, patch_size=16), "patch_size 16, config.json 14"),
     "merge": (lambda f: change(f, PREPROCESSOR, merge_size=1), "merge_size 1, config.json 2"),

@@ -105,6 +105,8 @@ class Recipe:
         ships with Manako.
     model_revision: branch, tag or commit of a model on the Hub; without one, `main`. A run's own
         recipe names the commit.
+    accept_facts: names of facts that the checkpoint's files contradict and that are taken as they are
+        known of its family; without it such a checkpoint is refused, and the error gives the name.
     data: the data sets to train on, in canonical form.
     output_dir: folder of the run; a run that lies there goes on.
     stages: shares of the steps with weights of their own, one after another; without stages the
@@ -159,6 +161,7 @@ class Recipe:
     data: tuple[Source, ...]
     output_dir: str
     model_revision: str | None = None
+    accept_facts: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
     method: Method = "full"
     train: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_TRAIN))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manako.core.errors import AdapterError, InputError, NotInThisVersion
 from manako.core.family import Family, Processor, family_of
 from manako.core.files import read_json
+from manako.core.known_facts import accepting
 from manako.infer.model import Model
 from manako.infer.source import CONFIG, find_model
 
@@ -53,6 +54,7 @@ def open_model(
     adapter: str | Path | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    accept_facts: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Model:
     """Open a model for asking.
@@ -66,6 +68,8 @@ def open_model(
     device: `cpu`, `cuda`, `cuda:1`, `mps`; by default the best that is there.
     dtype: `float32`, `bfloat16` or `float16`; by default the checkpoint's own on CUDA, and float32
         elsewhere.
+    accept_facts: names of facts that hold whatever the checkpoint's files say (`core.known_facts`);
+        a run brings those of its recipe.
     progress: is told (bytes so far, bytes in all) of a download.
 
     Of generation_config.json the end-of-turn tokens and `repetition_penalty` count; its drawing
@@ -84,7 +88,8 @@ def open_model(
         put_adapter(network, named.adapter, named.folder)
     network.train(False)
     network.requires_grad_(False)
-    processor = _processor(family, named.folder, named.adapter)
+    with accepting([*accept_facts, *_accepted_by_run(named.adapter or named.folder)]):
+        processor = _processor(family, named.folder, named.adapter)
     return Model(
         network=network,
         processor=processor,
@@ -133,6 +138,13 @@ def _processor(family: Family, folder: Path, adapter: Path | None) -> Processor:
     if smallest is None and largest is None:
         return processor
     return processor.with_pixel_limits(min_pixels=smallest, max_pixels=largest)
+
+
+def _accepted_by_run(folder: Path) -> list[str]:
+    """Facts that the recipe accepts by which a checkpoint was trained."""
+    if not (folder / TRAINER).is_file():
+        return []
+    return list(read_json(folder / TRAINER).get("recipe", {}).get("accept_facts", ()))
 
 
 def _device(asked: str | None) -> str:

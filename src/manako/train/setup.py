@@ -15,6 +15,7 @@ import torch
 
 from manako.core.errors import MissingFileError
 from manako.core.family import Family, PartName, Processor, family_of
+from manako.core.known_facts import accepting
 from manako.core.record import RecordWriter, forget_after, package_versions
 from manako.data.loader import Loader
 from manako.data.settings import LoaderSettings
@@ -265,7 +266,8 @@ def _model_folder(recipe: Recipe) -> Path:
 
 
 def _open_processor(recipe: Recipe, family: Family, base: Path) -> Processor:
-    processor = family.open(base)
+    with accepting(recipe.accept_facts):
+        processor = family.open(base)
     if recipe.min_pixels is None and recipe.max_pixels is None:
         return processor
     return processor.with_pixel_limits(min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)

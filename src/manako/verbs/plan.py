@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from manako.core.errors import ImageError, MissingFileError, RowError, TemplateError
 from manako.core.family import PARTS, Family, family_of
+from manako.core.known_facts import accepting
 from manako.plan.activations import Shapes, read_shapes
 from manako.plan.inventory import Inventory, Weight
 from manako.plan.plan import MEASURED_STEPS, Data, Measured, Plan, make_plan
@@ -123,9 +124,9 @@ def sample_data(recipe: Recipe, family: Family) -> Data:
     from manako.data.store import Store
     from manako.data.too_long import Fitted
 
-    processor = family.open(Path(recipe.model)).with_pixel_limits(
-        min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels
-    )
+    with accepting(recipe.accept_facts):
+        opened = family.open(Path(recipe.model))
+    processor = opened.with_pixel_limits(min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
     fitted = Fitted(processor=processor, pack_tokens=recipe.pack_tokens, policy=recipe.too_long)
     samples = {}
     rows = 0

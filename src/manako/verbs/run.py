@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +19,24 @@ def load(
     revision: str | None = None,
     adapter: str | Path | None = None,
     *,
+    accept_facts: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Model:
     """Open a model: a checkpoint folder, a run, a name on the Hub (`org/name`), or one that ships
     with Manako (`mini`).
 
     `revision` is a branch, tag or commit on the Hub; `adapter` a folder, or a name on the Hub, with
-    adapter weights for the model; `progress` is told (bytes so far, bytes in all) of a download.
+    adapter weights for the model; `accept_facts` names facts that hold whatever its files say, where
+    an error says that they contradict what is known of the family; `progress` is told (bytes so far, bytes in all) of a download.
     Raises `MissingFileError` when there is no such folder, `CheckpointError` when it is no
     checkpoint of a known family, `AdapterError` when the adapter does not fit, `HubError` when the
     Hub does not give it; more is said at `infer.open.open_model`.
     """
     from manako.infer.open import open_model
 
-    return open_model(source, revision=revision, adapter=adapter, progress=progress)
+    return open_model(
+        source, revision=revision, adapter=adapter, accept_facts=accept_facts, progress=progress
+    )
 
 
 def bring(

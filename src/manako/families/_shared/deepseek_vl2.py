@@ -22,6 +22,7 @@ from manako.core.errors import CheckpointError
 from manako.core.example import ImageInput, Pack
 from manako.core.family import Family, PixelRule
 from manako.core.files import read_json
+from manako.core.known_facts import check_facts
 from manako.families._shared.checkpoint_files import (
     check_agreement,
     open_tokenizer,
@@ -225,14 +226,13 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 def _check_pictures(folder: Path, pictures: Mapping[str, Any], file: str) -> None:
     """Raise `CheckpointError` where pixels or prompt are made in a way that no published size has."""
-    check_agreement(
-        folder,
+    check_facts(
+        f"{folder}: {file}",
         ("image_mean", tuple(pictures.get("image_mean", HALVES)), HALVES),
         ("image_std", tuple(pictures.get("image_std", HALVES)), HALVES),
         ("normalize", pictures.get("normalize", True), True),
         ("image_token", pictures.get("image_token", IMAGE), IMAGE),
         ("sft_format", pictures.get("sft_format", "deepseek"), "deepseek"),
-        files=(file, "the authors' code for the published sizes"),
     )
 
 

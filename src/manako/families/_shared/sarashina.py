@@ -24,6 +24,7 @@ from manako.core.conversation import Conversation
 from manako.core.errors import CheckpointError, TemplateError
 from manako.core.example import Example, IntArray, Pack
 from manako.core.family import Family, PixelRule
+from manako.core.known_facts import check_facts
 from manako.families._shared.checkpoint_files import (
     change_image_settings,
     copy_image_files,
@@ -192,14 +193,13 @@ def _check_steps(folder: Path, image_config: Mapping[str, Any]) -> None:
     facts: dict[str, object] = dict.fromkeys(
         ("do_convert_rgb", "do_rescale", "do_normalize", "do_resize"), True
     )
-    for name, expected in {**facts, "image_processor_type": PROCESSOR}.items():
-        found = image_config.get(name, expected)
-        if found != expected:
-            raise CheckpointError(
-                f"{folder}: preprocessor_config.json says {name} {found!r}; how pictures are "
-                f"prepared is known for {expected!r} alone",
-                next_step="take preprocessor_config.json from the model's own repository",
-            )
+    check_facts(
+        f"{folder}: preprocessor_config.json",
+        *(
+            (name, image_config.get(name, expected), expected)
+            for name, expected in {**facts, "image_processor_type": PROCESSOR}.items()
+        ),
+    )
 
 
 def _read_marks(folder: Path, config: Mapping[str, Any]) -> dict[str, int]:
