@@ -20,6 +20,7 @@ from manako.core.errors import (
     NotInThisVersion,
     WriteError,
 )
+from manako.core.family import family_of
 from manako.core.record import read_record
 from manako.export import _reload, export, safetensors, targets
 from manako.export._probes import Seen, default_probes, look, probes_from_json, probes_to_json
@@ -98,7 +99,8 @@ def test_rounded_weights_agree_with_themselves_and_say_what_rounding_cost(
     assert {str(t.dtype) for t in stored.values()} == {f"torch.{dtype}"}
     original = load_file(lively / "model.safetensors")
     assert all(torch.equal(stored[n], t.to(stored[n].dtype)) for n, t in original.items())
-    assert safetensors.checkpoint_dtype(tmp_path / "out") == dtype
+    family = family_of(tmp_path / "out")
+    assert safetensors.checkpoint_dtype(tmp_path / "out", family) == dtype
     named = re.findall(r'"dtype": "(\w+)"', (tmp_path / "out" / "config.json").read_text("utf-8"))
     assert set(named) == {dtype}
 

@@ -19,7 +19,7 @@ from manako.core.files import read_json, write_json
 from manako.core.images import decode_rgb
 from manako.families._shared.sizes import image_tokens
 from manako.families._shared.squares import SquareSettings
-from manako.families.llava import FAMILY, has_clip_tower
+from manako.families.llava import FAMILY, refusal
 from manako.nn.checkpoint import load_model
 from manako.verify._subject import Subject, picture
 from manako.verify.runner import laws
@@ -139,9 +139,9 @@ def test_chat_answers_stop_at_the_end_token(tiny: Path) -> None:
 
 def test_pixtral_and_llava_are_told_apart(tiny: Path, copied: Path) -> None:
     assert family_of(tiny).name == "llava"
-    assert has_clip_tower({"vision_config": {"hidden_size": 1024}})
-    assert not has_clip_tower({"vision_config": {"model_type": "pixtral"}})
-    assert not has_clip_tower({"model_type": "llava"})
+    assert refusal({"vision_config": {"hidden_size": 1024}}) == ""
+    assert "pixtral" in refusal({"vision_config": {"model_type": "pixtral"}})
+    assert "no vision tower" in refusal({"model_type": "llava"})
     change(copied, "config.json", vision_config={"model_type": "siglip_vision_model"})
     with pytest.raises(CheckpointError, match="siglip_vision_model"):
         family_of(copied)
