@@ -36,7 +36,8 @@ def open_chat(
     for a video, in a family that takes videos; video_mark: what stands for a video where that is
     text and no token, also in a template that has no rule for one. template: for checkpoints that carry none.
     end_token: ends an answer, beside those that the checkpoint names; put after the last answer
-    where the template writes none. breaks, spoken: as `LayoutMaker` has them. Raises `CheckpointError` where files are missing or disagree.
+    where the template writes none. breaks, spoken: as `LayoutMaker` has them. Raises
+    `CheckpointError` where files are missing or disagree.
     """
     tokenizer = open_tokenizer(folder)
     image_token = _token(folder, tokenizer, image_token_id)
